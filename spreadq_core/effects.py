@@ -1,4 +1,4 @@
-"""What a role wants done, in the imperative. A host performs them in order.
+"""What a role wants done, in the imperative. A host performs effects in order.
 
 `Send` is the odd one: messages to peers wait in a role's links until its turn ends, and come out of
 `flush`, not of `handle`.
@@ -17,12 +17,12 @@ from spreadq_core.notes import NoteName
 
 
 class Service(enum.Enum):
-    """Ordering that a message needs, in Spread's terms."""
+    """The order that a message needs, in Spread's terms."""
 
     FIFO = "fifo"
-    """In the order of its sender: enough for what goes to one mailbox."""
+    """That of its sender: enough for what goes to one mailbox."""
     AGREED = "agreed"
-    """In one total order at all receivers."""
+    """One total order at all receivers."""
 
 
 class Effect(msgspec.Struct, frozen=True, gc=False):
@@ -51,19 +51,7 @@ class Leave(Effect):
 
 
 class StartJob(Effect):
-    """Run a function; `JobEnded` comes back when it is over.
-
-    Args:
-        sender: with `counter` the task, and with `number` the attempt.
-        counter: see `sender`.
-        number: see `sender`.
-        function: which one.
-        payload: its arguments.
-        codec: of the payload.
-        headers: as the sender gave them.
-        expires_in: how long anybody will wait, from now; 0 for ever.
-        reply: whether anybody wants a result.
-    """
+    """Run a function on a payload; `JobEnded` comes back. It `expires_in` so long, 0 for never."""
 
     sender: Instance
     counter: int
@@ -84,10 +72,10 @@ class CancelJob(Effect):
     number: int
 
 
-class Confirm(Effect):
-    """The manager has accepted this request."""
+class Confirmed(Effect):
+    """The manager has accepted these requests."""
 
-    request: int
+    requests: list[int]
 
 
 class Deliver(Effect):
@@ -106,18 +94,13 @@ class Resolve(Effect):
 
 
 class KeepEpoch(Effect):
-    """Write the epoch where the next manager of this queue will find it, before anything else is done."""
+    """Write the epoch where the next manager of this queue finds it, before anything else is done."""
 
     epoch: int
 
 
 class Exit(Effect):
-    """The role is at its end; its process should be, too.
-
-    Args:
-        status: exit status as in the documentation: 0 done, 1 failed, 4 somebody else manages, 75 lost the primary.
-        reason: for people.
-    """
+    """The role is at its end, and so is its process: 0 done, 1 failed, 4 another manages, 75 replaced."""
 
     status: int
     reason: str

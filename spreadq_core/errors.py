@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from spreadq_core.notes import NoteName
+
 
 class SpreadqError(Exception):
     """Everything that spreadq raises."""
@@ -12,7 +14,11 @@ class UsageError(SpreadqError, ValueError):
 
 
 class PeerError(SpreadqError):
-    """A peer sent what the protocol does not allow. Never leaves a role's `handle`."""
+    """A peer sent what it may not. Never leaves a role's `handle`, which makes it a note."""
+
+    def __init__(self, message: str, note: NoteName = NoteName.BAD_FRAME) -> None:
+        super().__init__(message)
+        self.note = note
 
 
 class InvariantError(SpreadqError, AssertionError):

@@ -1,7 +1,7 @@
 """What happens to a role, in the past tense.
 
-A transport produces the first six; the owner of a role (the runtime that users import, or the
-simulator) the rest. All are immutable values that refer to each other by id only.
+A transport produces the first five; the owner of a role (the runtime that users import, or the
+simulator) the rest. All are immutable and refer to each other by id only.
 """
 
 from __future__ import annotations
@@ -29,21 +29,13 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class Connected(Event):
-    """The transport has a connection.
-
-    Args:
-        session: its private name, at which others reach it; never used twice.
-    """
+    """The transport has a connection, whose private name is `session`: never used twice."""
 
     session: str
 
 
 class Disconnected(Event):
-    """The connection is lost; the transport goes on trying to get another.
-
-    Args:
-        reason: for people.
-    """
+    """The connection is lost, for a `reason`; the transport goes on trying to get another."""
 
     reason: str = ""
 
@@ -52,9 +44,9 @@ class Received(Event):
     """A message arrived, in the total order of its service.
 
     Args:
-        sender: private name of the connection that sent it, as vouched for by the transport.
+        sender: private name of the connection that sent it; the transport vouches for it.
         groups: the complete list of destinations, in the sender's order.
-        kind: Spread's 16-bit `mess_type` (-32768..32767), which says what the body is.
+        kind: Spread's 16-bit `mess_type`, signed, which says what the body is.
         body: the bytes; not trusted in any way.
     """
 
@@ -68,10 +60,10 @@ class ViewChanged(Event):
     """The members of a group that we are in are now these.
 
     Args:
-        group: the group's name.
-        members: private names, the same order at every member. Empty: we left the group ourselves.
-        cause: why; after `NETWORK` only a comparison with the old members tells who came or went.
-        together: for JOIN, LEAVE and DISCONNECT the one concerned; for NETWORK those that came with us
+        group: its name.
+        members: private names, in the same order at every member; none: we left it ourselves.
+        cause: why; after NETWORK only a comparison with the old members tells who came or went.
+        together: for JOIN, LEAVE and DISCONNECT the one concerned; for NETWORK those who came with us
             from the same previous view, ourselves included.
     """
 
@@ -96,16 +88,16 @@ class SubmitRequested(Event):
 
     Args:
         request: the owner's own count, 1, 2, 3, ...; it becomes the counter of the `TaskId`.
-        function: name that workers declare; may be empty.
+        function: that workers declare; may be empty.
         payload: opaque bytes.
-        codec: name of the codec that made the payload.
+        codec: that made the payload.
         priority: 0..9, higher first.
-        max_attempts: how often a worker may be lost over it.
-        run_limit: how long one attempt may run, 0 for no limit.
+        max_attempts: how many lost workers end it; 0: as the policy says.
+        run_limit: for one attempt, 0 for none.
         expiry: how long anybody waits for it, 0 for ever.
-        headers: opaque bytes that travel along (tracing).
+        headers: opaque bytes that travel along.
         reply: whether an outcome is wanted.
-        confirm: whether the owner waits for the acceptance.
+        confirm: whether its acceptance is waited for.
     """
 
     request: int
@@ -138,16 +130,7 @@ class JobResponded(Event):
 
 
 class JobEnded(Event):
-    """A job that a worker started is over.
-
-    Args:
-        sender: with `counter` the task, and with `number` the attempt.
-        counter: see `sender`.
-        number: see `sender`.
-        status: DONE, FAILED, or CANCELLED when it was ended on request.
-        payload: the value, or the error.
-        codec: of the payload; empty where there is no value.
-    """
+    """A job is over: DONE with a value (no codec: none), FAILED with an error, or CANCELLED as told."""
 
     sender: Instance
     counter: int

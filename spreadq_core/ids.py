@@ -28,6 +28,11 @@ QUEUE_NAME_LIMIT = 28
 """Bytes of a queue name: a Spread group name holds 31, and three are the prefix."""
 
 
+def earliest(*times: Nanos | None) -> Nanos | None:
+    """The first of some points in time, of which None never comes."""
+    return min((time for time in times if time is not None), default=None)
+
+
 class TaskId(NamedTuple):
     """Names a task for ever: the sender's instance and that sender's own count."""
 

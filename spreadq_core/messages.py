@@ -15,17 +15,25 @@ from spreadq_core.ids import Instance, Nanos
 
 
 class Status(enum.IntEnum):
-    """How a task, or one attempt at it, ended."""
+    """How a task, or one attempt at it, ended. Except for DONE the payload says why."""
 
     DONE = 0
     FAILED = 1
     """The job raised; the payload is the error, as the worker's runtime encoded it."""
     BURIED = 2
-    """Too many workers were lost over it; the payload is the reason, as text."""
+    """Too many workers were lost over it."""
     EXPIRED = 3
-    """Nobody waits for it any more; the payload is the reason, as text."""
+    """Nobody waits for it any more."""
     CANCELLED = 4
-    """Ended on request; the payload is the reason, as text."""
+    """Ended on request."""
+
+    # These never travel: a sender says them to its owner.
+    REJECTED = 5
+    """The manager did not accept it."""
+    NO_MANAGER = 6
+    """Nobody manages the queue."""
+    UNSERVED = 7
+    """Not done in time, and nobody who serves its function was there when it was accepted."""
 
 
 class Refusal(enum.IntEnum):
@@ -37,50 +45,40 @@ class Refusal(enum.IntEnum):
     MALFORMED = 3
 
 
-class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Base of all messages."""
-
-
-class Terms(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What many tasks have in common; a manager keeps equal ones once.
-
-    Args:
-        function: the name that a worker must serve; may be empty.
-        codec: of the payload.
-        priority: 0..9, higher first.
-        max_attempts: how many lost workers, leases and run limits end it.
-        run_limit: for one attempt, 0 for none.
-        expiry: from now, 0 for never.
-        reply: an outcome is wanted.
-        confirm: the acceptance is waited for.
-    """
-
-    function: str
-    codec: str
-    priority: int
-    max_attempts: int
-    run_limit: Nanos
-    expiry: Nanos
-    reply: bool
-    confirm: bool
-
-
-# --- a sender to the managers -------------------------------------------------------------------
-
-
-class SenderHello(Message, tag=1):
-    """Opens a link. The open tasks follow as `Closed` and `Submit`."""
+class About(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Who plays a role, for people: a name that its owner chose, host and process."""
 
     name: str
     host: str
     pid: int
 
 
+class Message(msgspec.Struct, array_like=True, gc=False):
+    """Base of all messages."""
+
+
+# --- a sender to the managers -------------------------------------------------------------------
+
+
+class SenderHello(Message, tag=1):
+    """Opens a link. `Closed` and `Submit` follow for what it may not know."""
+
+    about: About
+
+
 class Submit(Message, tag=2):
-    """A task. Sent again on every new link for as long as it is open; `again` says so."""
+    """A task.
+
+    Args:
+        counter: with the sender's instance its id.
+        terms: what it has in common with many others, encoded; see `terms`.
+        payload: opaque.
+        headers: opaque; for tracing.
+        again: it was sent on an earlier link, too, so it may be known or even run.
+    """
 
     counter: int
-    terms: Terms
+    terms: bytes
     payload: bytes
     headers: bytes = b""
     again: bool = False
@@ -92,16 +90,20 @@ class Closed(Message, tag=3):
     ranges: tuple[tuple[int, int], ...]
 
 
+class Confirm(Message, tag=4):
+    """Tell me at once what you have accepted: somebody waits for it."""
+
+
 # --- the manager to a sender --------------------------------------------------------------------
 
 
-class Accepted(Message, tag=4):
+class Accepted(Message, tag=5):
     """Every task of yours up to this counter is in the queue, or was, or is in a `Rejected`."""
 
     upto: int
 
 
-class Rejected(Message, tag=5):
+class Rejected(Message, tag=6):
     """This task will not be done."""
 
     counter: int
@@ -109,7 +111,7 @@ class Rejected(Message, tag=5):
     reason: str
 
 
-class Unserved(Message, tag=6):
+class Unserved(Message, tag=7):
     """No worker that is present serves this task's function; it waits for one."""
 
     counter: int
@@ -118,14 +120,14 @@ class Unserved(Message, tag=6):
 # --- the manager to a worker --------------------------------------------------------------------
 
 
-class Assign(Message, tag=7):
+class Assign(Message, tag=8):
     """Run this task.
 
     Args:
         sender: with the counter in `task` its id.
-        number: of the attempt, 1, 2, 3, ...
-        strikes: earlier attempts that count against `max_attempts`.
-        expires_in: what is left of the expiry, 0 for no expiry.
+        number: of the attempt: 1, 2, 3, ...
+        strikes: earlier attempts that count against its limit.
+        expires_in: what is left of its expiry, 0 for none.
         reply_to: the caller's private name, "" where no reply is wanted.
         task: as submitted.
     """
@@ -138,7 +140,7 @@ class Assign(Message, tag=7):
     task: Submit
 
 
-class Cancel(Message, tag=8):
+class Cancel(Message, tag=9):
     """Stop this attempt, and say `JobOver` when it is over."""
 
     sender: Instance
@@ -149,26 +151,19 @@ class Cancel(Message, tag=8):
 # --- a worker to the managers -------------------------------------------------------------------
 
 
-class WorkerHello(Message, tag=9):
-    """Opens a link. Claims follow, then `Ready`.
+class WorkerHello(Message, tag=10):
+    """Opens a link: who can take `capacity` attempts at a time of these functions (None: of all).
 
-    Args:
-        name: for people.
-        host: where it runs.
-        pid: its process.
-        capacity: how many attempts it takes at a time.
-        functions: the names it serves, sorted; None for all.
+    Claims follow, then `Ready`.
     """
 
-    name: str
-    host: str
-    pid: int
+    about: About
     capacity: int
     functions: tuple[str, ...] | None
 
 
-class Claim(Message, tag=10):
-    """I hold this attempt: its job runs, or its outcome follows. As in `Assign`."""
+class Claim(Message, tag=11):
+    """I hold this attempt: its job runs, or its end follows. The fields are those of `Assign`."""
 
     sender: Instance
     number: int
@@ -177,15 +172,15 @@ class Claim(Message, tag=10):
     task: Submit
 
 
-class Ready(Message, tag=11):
-    """All my claims are made; assign."""
+class Ready(Message, tag=12):
+    """My claims are made; assign."""
 
 
-class Draining(Message, tag=12):
+class Draining(Message, tag=13):
     """Assign nothing more to me."""
 
 
-class JobOver(Message, tag=13):
+class JobOver(Message, tag=14):
     """The job of this attempt is over, without an outcome."""
 
     sender: Instance
@@ -193,8 +188,8 @@ class JobOver(Message, tag=13):
     number: int
 
 
-class HandBack(Message, tag=14):
-    """I will not run this attempt; give it to another. It does not count as one."""
+class HandBack(Message, tag=15):
+    """I do not run this attempt; give it to another. It does not count as one."""
 
     sender: Instance
     counter: int
@@ -204,7 +199,7 @@ class HandBack(Message, tag=14):
 # --- to a caller and the managers alike ---------------------------------------------------------
 
 
-class Outcome(Message, tag=15):
+class Outcome(Message, tag=16):
     """How a task ended; from a worker to the managers alone: how an attempt failed.
 
     Args:
@@ -213,9 +208,9 @@ class Outcome(Message, tag=15):
         number: of the attempt, 0 where none ran.
         worker: that ran it, 0 where none did.
         status: how it ended.
-        responses: how many `Response`s the job made.
-        payload: the value, the error or the reason.
-        codec: of the payload; empty where a job returned nothing.
+        responses: how many the job made.
+        payload: the value, or the reason.
+        codec: of the payload; "" where a job returned nothing.
     """
 
     sender: Instance
@@ -228,8 +223,8 @@ class Outcome(Message, tag=15):
     codec: str = ""
 
 
-class Response(Message, tag=16):
-    """An answer that a job made while it ran, numbered from 0 within its attempt."""
+class Response(Message, tag=17):
+    """An answer that a job made while it ran, counted from 0 by `index`."""
 
     sender: Instance
     counter: int
@@ -243,40 +238,28 @@ class Response(Message, tag=16):
 # --- the manager to everybody, and managers among themselves ------------------------------------
 
 
-class TookOver(Message, tag=17):
-    """I manage this queue: open a link to me.
-
-    Args:
-        link: the link of yours that I do not know; 0: said to all.
-        name: for people.
-        host: where I run.
-        pid: my process.
-    """
+class TookOver(Message, tag=18):
+    """I manage this queue: open a link to me. `link`: the one of yours that I don't know; 0: any."""
 
     link: int
-    name: str
-    host: str
-    pid: int
+    about: About
 
 
-class Welcome(Message, tag=18):
-    """I know your link. Be heard from at least every `lease`, if you are a worker."""
+class Welcome(Message, tag=19):
+    """I know your link. A worker must be heard once in a `lease`."""
 
     lease: Nanos
 
 
-class Who(Message, tag=19):
+class Who(Message, tag=20):
     """Does anybody manage this queue? Answered by `TookOver`."""
 
 
-# --- status -------------------------------------------------------------------------------------
-
-
-class StatusRequest(Message, tag=20):
+class StatusRequest(Message, tag=21):
     """Report the queue's state to my mailbox."""
 
 
-class StatusReport(Message, tag=21):
+class StatusReport(Message, tag=22):
     """One part of a report, which is a JSON document."""
 
     part: int
@@ -284,29 +267,10 @@ class StatusReport(Message, tag=21):
     document: bytes
 
 
-AnyMessage: TypeAlias = (
-    SenderHello
-    | Submit
-    | Closed
-    | Accepted
-    | Rejected
-    | Unserved
-    | Assign
-    | Cancel
-    | WorkerHello
-    | Claim
-    | Ready
-    | Draining
-    | JobOver
-    | HandBack
-    | Outcome
-    | Response
-    | TookOver
-    | Welcome
-    | Who
-    | StatusRequest
-    | StatusReport
-)
+FromSender: TypeAlias = SenderHello | Submit | Closed | Confirm
+FromWorker: TypeAlias = WorkerHello | Claim | Ready | Draining | JobOver | HandBack | Outcome | Response
+FromManager: TypeAlias = Accepted | Rejected | Unserved | Assign | Cancel | TookOver | Welcome | Who
+AnyMessage: TypeAlias = FromSender | FromWorker | FromManager | StatusRequest | StatusReport
 
 
 class Frame(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -316,11 +280,11 @@ class Frame(msgspec.Struct, array_like=True, frozen=True, gc=False):
         queue: the queue's name.
         source: who speaks.
         target: who is meant; 0: whoever manages.
-        link: which link of the peer's (it counts them from 1); 0: none, the frame stands alone.
-        number: within the link, from 1; 0: not numbered, so not receipted.
+        link: which of the peer's links, counted from 1; 0: none, the frame stands alone.
+        number: within the link, from 1; 0: it is not numbered, so not receipted.
         receipt: all of the other side's frames up to this one were received.
         epoch: the highest that the source has seen.
-        window: from a manager: how many of the peer's frames may be unreceipted; else 0.
+        window: how many of the other side's frames may be unreceipted; 0: not said.
         messages: in order.
     """
 

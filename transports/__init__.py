@@ -1,0 +1,1 @@
+"""Moves bodies between members of groups. Knows no task."""

@@ -1,0 +1,92 @@
+"""A worker's or a sender's way to whoever manages the queue: its session, its link, the epoch it obeys."""
+
+from __future__ import annotations
+
+import msgspec
+
+from spreadq_core.codec import decode
+from spreadq_core.effects import Effect, Join, Send, Service
+from spreadq_core.errors import PeerError
+from spreadq_core.events import Connected, Received
+from spreadq_core.ids import Nanos
+from spreadq_core.link import Groups, Link, Sent, Speaker
+from spreadq_core.messages import About, AnyMessage, Frame, TookOver
+from spreadq_core.notes import NoteName
+from spreadq_core.policy import Policy
+
+
+class Uplink(msgspec.Struct, gc=False):
+    """The peer's side.
+
+    Args:
+        speaker: who it is.
+        about: for people.
+        home: the group in which managers hear it.
+        presence: the group in which managers see it.
+        link: the newest; number 0 before the first.
+        session: its private name, "" while offline.
+    """
+
+    speaker: Speaker
+    about: About
+    home: Groups
+    presence: str
+    link: Link
+    session: str = ""
+
+    def connected(self, event: Connected) -> Effect:
+        """A connection: show up. A new link must be opened."""
+        self.session = event.session
+        return Join(self.presence)
+
+    def open(self, hello: AnyMessage, policy: Policy) -> Link:
+        """A new link to whoever manages, with a hello in it."""
+        self.link = Link(self.link.number + 1, self.home, Service.AGREED, grant=policy.manager_window)
+        self.link.queue(self.home, hello)
+        return self.link
+
+    def read(self, event: Received) -> Frame:
+        """The frame in a message.
+
+        Raises:
+            PeerError: there is none.
+        """
+        return decode(event.kind, event.body, self.speaker.queue)
+
+    def is_called(self, frame: Frame) -> bool:
+        """Whether a manager asks for a new link.
+
+        Raises:
+            PeerError: that manager was replaced.
+        """
+        if frame.epoch < self.speaker.epoch:
+            raise PeerError(f"epoch {frame.epoch} is over", NoteName.STALE_EPOCH)
+        self.speaker.epoch = frame.epoch
+        return not frame.link and any(
+            type(message) is TookOver and message.link in (0, self.link.number) for message in frame.messages
+        )
+
+    def receive(self, frame: Frame, now: Nanos) -> tuple[list[Sent], list[AnyMessage]]:
+        """A manager's frame on the link: our frames that it receipts, its messages that are next.
+
+        Raises:
+            PeerError: it belongs to another link.
+        """
+        link = self.link
+        if frame.link != link.number or frame.target != self.speaker.instance:
+            raise PeerError(f"frame of link {frame.link}", NoteName.STALE_LINK)
+        link.peer = link.peer or frame.source
+        if frame.source != link.peer:
+            raise PeerError(f"frame of manager {frame.source:016x}", NoteName.STALE_LINK)
+        return link.receipted(frame.receipt, now), link.receive(frame, now, link.grant)
+
+    def flush(self, now: Nanos, policy: Policy) -> list[Send]:
+        """What the link has to say."""
+        out: list[Send] = []
+        if self.session:
+            self.link.flush(self.speaker, now, policy, out)
+        return out
+
+    def deadline(self, policy: Policy) -> Nanos | None:
+        """When the link next has something to say of itself."""
+        return self.link.deadline(policy) if self.session else None
