@@ -13,6 +13,13 @@ def refusal(
 ) -> Rejected | None:
     """Why a task is not let in, or None."""
     size = len(submit.payload) + len(submit.headers)
+    if (
+        size <= policy.payload_limit
+        and state.tasks < policy.queue_limit
+        and len(sender.tasks) < policy.sender_limit
+        and (not terms.reply or state.outcome_bytes < policy.outcome_bytes_limit)
+    ):
+        return None
     if size > policy.payload_limit:
         reason = f"payload and headers of {size} bytes, {policy.payload_limit} at most"
         return Rejected(submit.counter, Refusal.MALFORMED, reason)
@@ -22,7 +29,5 @@ def refusal(
     if len(sender.tasks) >= policy.sender_limit:
         reason = f"the queue holds {len(sender.tasks)} tasks of this sender, which is the limit"
         return Rejected(submit.counter, Refusal.SENDER_FULL, reason)
-    if terms.reply and state.outcome_bytes >= policy.outcome_bytes_limit:
-        reason = f"the queue keeps {state.outcome_bytes} bytes of outcomes that nobody has fetched"
-        return Rejected(submit.counter, Refusal.OUTCOMES_FULL, reason)
-    return None
+    reason = f"the queue keeps {state.outcome_bytes} bytes of outcomes that nobody has fetched"
+    return Rejected(submit.counter, Refusal.OUTCOMES_FULL, reason)

@@ -1,19 +1,20 @@
 """What changes a task queue, and what follows from it.
 
 Commands are the log that can be journaled and replicated: they are the only way to change a
-`TaskQueue`, in one order, and hold no time. Decisions are what the queue wants its manager to do.
+`TaskQueue`, in one order, and hold no time. Most of it is what peers say; the rest is what their
+manager concludes. Decisions are what the queue wants its manager to do. Neither is ever changed.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from spreadq_core.ids import Instance
-from spreadq_core.messages import Claim, Outcome, Rejected, Response, Submit
-from spreadq_core.records import AttemptKey, TaskRecord
+from spreadq_core.messages import AnyMessage, Outcome
+from spreadq_core.records import AttemptKey, TaskKey, TaskRecord
 
 COMMANDS_VERSION = 1
 """Of the commands below; a log of another version is not applied."""
@@ -26,141 +27,67 @@ class Loss(enum.Enum):
     LEASE = "the worker was silent for its whole lease"
 
 
-class Command(msgspec.Struct, frozen=True, gc=False, tag=True):
+class Command(msgspec.Struct, gc=False, tag=True):
     """Base of all commands."""
 
 
-class SubmitTasks(Command):
-    """A sender submitted tasks, in the order of their counters.
+class Said(Command):
+    """A peer said messages, all of one type. `hold`: tasks that come `again` wait for claims."""
 
-    Args:
-        sender: whose they are.
-        submits: the tasks.
-        hold: those that came `again` wait for claims until `ReleaseHeld`.
-    """
-
-    sender: Instance
-    submits: list[Submit]
-    hold: bool
+    source: Instance
+    messages: list[Any]
+    hold: bool = False
 
 
-class CloseTasks(Command):
-    """A sender does not hold these tasks open any more."""
-
-    sender: Instance
-    ranges: tuple[tuple[int, int], ...]
-
-
-class ForgetSender(Command):
-    """A sender is away for long: nothing is kept for it but what is still to be done."""
-
-    sender: Instance
-
-
-class ReleaseHeld(Command):
-    """Tasks that were held for claims may be assigned."""
-
-
-class GreetWorker(Command):
-    """A worker opened a link: it claims what it holds, then enters."""
-
-    worker: Instance
-    capacity: int
-    functions: tuple[str, ...] | None
-
-
-class ClaimAttempt(Command):
-    """A greeted worker holds an attempt."""
-
-    worker: Instance
-    claim: Claim
-
-
-class EnterWorker(Command):
-    """A greeted worker has made its claims and is present: what it did not claim, it never got."""
+class Entered(Command):
+    """A worker is present and has made its claims: what it did not claim, it never got."""
 
     worker: Instance
 
 
-class DrainWorker(Command):
-    """A worker wants nothing more."""
-
-    worker: Instance
-
-
-class LoseWorker(Command):
+class Lost(Command):
     """A worker is gone; so are its attempts."""
 
     worker: Instance
     loss: Loss
 
 
-class EndAttempts(Command):
-    """A worker says how attempts ended; their slots are free."""
+class Forgotten(Command):
+    """A sender is away for long: nothing is kept for it but what is still to be done."""
 
-    worker: Instance
-    outcomes: list[Outcome]
-
-
-class KeepResponses(Command):
-    """A worker's running jobs sent responses."""
-
-    worker: Instance
-    responses: list[Response]
+    sender: Instance
 
 
-class FreeSlots(Command):
-    """Jobs of a worker are over without an outcome.
-
-    Args:
-        worker: whose.
-        keys: the attempts.
-        returned: it gives them back unrun, which does not count against the task.
-    """
-
-    worker: Instance
-    keys: list[AttemptKey]
-    returned: bool
-
-
-class OverrunAttempts(Command):
+class Overran(Command):
     """These attempts passed their run limit. Their slots stay taken until their jobs are over."""
 
     keys: list[AttemptKey]
 
 
-class ExpireTasks(Command):
-    """Nobody waits for these tasks any more: sender and counter of each."""
+class Expired(Command):
+    """Nobody waits for these tasks any more."""
 
-    ids: list[tuple[Instance, int]]
+    keys: list[TaskKey]
 
 
-class ApplyVerdict(Command):
+class Decided(Command):
     """A verdict of ours came back to us in the total order."""
 
-    outcome: Outcome
+    verdict: Outcome
 
 
-AnyCommand: TypeAlias = (
-    SubmitTasks
-    | CloseTasks
-    | ForgetSender
-    | ReleaseHeld
-    | GreetWorker
-    | ClaimAttempt
-    | EnterWorker
-    | DrainWorker
-    | LoseWorker
-    | EndAttempts
-    | KeepResponses
-    | FreeSlots
-    | OverrunAttempts
-    | ExpireTasks
-    | ApplyVerdict
-)
+class Restarted(Command):
+    """A new manager: it knows no worker, so what ran is held until it is claimed, or `Released`."""
 
 
-class Decision(msgspec.Struct, frozen=True, gc=False):
+class Released(Command):
+    """Tasks that were held for claims may be assigned."""
+
+
+AnyCommand: TypeAlias = Said | Entered | Lost | Forgotten | Overran | Expired | Decided | Restarted | Released
+
+
+class Decision(msgspec.Struct, gc=False):
     """Base of all decisions."""
 
 
@@ -172,29 +99,23 @@ class Assigned(Decision):
     number: int
 
 
+class Say(Decision):
+    """A peer is to be told something."""
+
+    to: Instance
+    message: AnyMessage
+
+
 class Expiring(Decision):
     """The task's expiry begins now."""
 
     task: TaskRecord
 
 
-class Stranded(Decision):
-    """The task waits, and no worker that is present serves its function."""
-
-    task: TaskRecord
-
-
-class Refused(Decision):
-    """The sender is to be told that a task was rejected."""
-
-    sender: Instance
-    rejected: Rejected
-
-
 class Judged(Decision):
-    """This outcome is to be multicast to the caller and to ourselves until it comes back."""
+    """This verdict is to be multicast to the caller and to ourselves until it comes back."""
 
-    outcome: Outcome
+    verdict: Outcome
 
 
 class Settled(Decision):
@@ -211,20 +132,11 @@ class AskedAgain(Decision):
     counter: int
 
 
-class Revoked(Decision):
-    """The worker is to stop an attempt."""
-
-    worker: Instance
-    key: AttemptKey
-
-
 class Ignored(Decision):
-    """Something came too late or from the wrong one, and changed nothing."""
+    """A message came too late, from the wrong one, or is out of range. It changed nothing."""
 
-    what: str
-    key: AttemptKey
+    source: Instance
+    message: AnyMessage
 
 
-AnyDecision: TypeAlias = (
-    Assigned | Expiring | Stranded | Refused | Judged | Settled | AskedAgain | Revoked | Ignored
-)
+AnyDecision: TypeAlias = Assigned | Say | Expiring | Judged | Settled | AskedAgain | Ignored

@@ -25,7 +25,7 @@ class Service(enum.Enum):
     """One total order at all receivers."""
 
 
-class Effect(msgspec.Struct, frozen=True, gc=False):
+class Effect(msgspec.Struct, gc=False):
     """Base of all effects."""
 
 
@@ -91,6 +91,12 @@ class Resolve(Effect):
 
     request: int
     outcome: Outcome
+
+
+class Report(Effect):
+    """Somebody asks for the queue's state: send `StatusReport`s to this private name."""
+
+    asker: str
 
 
 class KeepEpoch(Effect):

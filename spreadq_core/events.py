@@ -24,7 +24,7 @@ class Cause(enum.Enum):
     NETWORK = "network"
 
 
-class Event(msgspec.Struct, frozen=True, gc=False):
+class Event(msgspec.Struct, gc=False):
     """Base of all events."""
 
 

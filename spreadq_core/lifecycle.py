@@ -19,7 +19,7 @@ class WorkerState(enum.IntEnum):
     DRAINING = 3
     """It ends what it holds and takes nothing more."""
     GONE = 4
-    """It left, or its lease ended. Its instance may come back: as a new worker that says hello."""
+    """It left, or its lease ended. Its instance may come back, as a new worker that says hello."""
 
 
 class WorkerInput(enum.IntEnum):
@@ -30,7 +30,7 @@ class WorkerInput(enum.IntEnum):
     ENTERED = 1
     """Its claims are complete and it is in the view."""
     ASSIGNED = 2
-    """It was given an attempt."""
+    """It holds an attempt."""
     EMPTIED = 3
     """It holds no attempt any more."""
     DRAINED = 4
@@ -43,17 +43,12 @@ _G, _A, _W, _D, _X = WorkerState
 _NEVER = None
 
 TABLE: tuple[tuple[WorkerState | None, ...], ...] = (
-    #            HELLO  ENTERED  ASSIGNED  EMPTIED  DRAINED  LOST
-    # GREETED
-    (_G, _A, _NEVER, _G, _D, _X),
-    # AVAILABLE
-    (_G, _A, _W, _NEVER, _D, _X),
-    # WORKING
-    (_G, _W, _W, _A, _D, _X),
-    # DRAINING
-    (_G, _D, _NEVER, _D, _D, _X),
-    # GONE
-    (_G, _NEVER, _NEVER, _NEVER, _NEVER, _NEVER),
+    # HELLO ENTERED ASSIGNED EMPTIED DRAINED LOST
+    (_G, _A, _NEVER, _NEVER, _D, _X),  # GREETED
+    (_G, _NEVER, _W, _NEVER, _D, _X),  # AVAILABLE
+    (_G, _NEVER, _W, _A, _D, _X),  # WORKING
+    (_G, _D, _NEVER, _NEVER, _D, _X),  # DRAINING
+    (_NEVER, _NEVER, _NEVER, _NEVER, _NEVER, _NEVER),  # GONE
 )
 """`TABLE[state][input]` is the next state; None: it cannot happen, whatever peers say."""
 
@@ -68,5 +63,5 @@ def after(state: WorkerState, event: WorkerInput) -> WorkerState:
     """
     following = TABLE[state][event]
     if following is None:
-        raise InvariantError(f"worker is {state.name}: {event.name} cannot happen")
+        raise InvariantError(f"a worker is {state.name}: {event.name} cannot happen")
     return following

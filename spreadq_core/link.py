@@ -71,7 +71,10 @@ class Link(msgspec.Struct, gc=False):
     window: int = 1
     sent: int = 0
     unreceipted: list[Sent] = []
-    waiting: dict[Groups, list[AnyMessage]] = {}
+    mail: list[AnyMessage] = []
+    """What waits for `home`, until the turn ends or the window opens."""
+    casts: dict[Groups, list[AnyMessage]] = {}
+    """What waits for the other side and others at once."""
     chunk: int = FIRST_CHUNK
     round_trip: Nanos = 0
     received: int = 0
@@ -82,14 +85,6 @@ class Link(msgspec.Struct, gc=False):
     """When the first of them came."""
     spoke_at: Nanos = 0
     """When we last sent anything."""
-
-    def queue(self, groups: Groups, message: AnyMessage) -> None:
-        """Say `message` to `groups`, one of which is the peer's, when the turn ends."""
-        waiting = self.waiting.get(groups)
-        if waiting is None:
-            self.waiting[groups] = [message]
-        else:
-            waiting.append(message)
 
     # --- receiving ------------------------------------------------------------------------------
 
@@ -142,10 +137,13 @@ class Link(msgspec.Struct, gc=False):
 
     def flush(self, speaker: Speaker, now: Nanos, policy: Policy, out: list[Send]) -> None:
         """End a turn: append to `out` what waits, what is overdue, and a receipt if it must go alone."""
-        if self.waiting:
-            for groups in list(self.waiting):
-                if not self._pack(groups, speaker, now, policy.frame_limit, out):
-                    break  # the window is full; order between destinations is kept
+        if self.mail:
+            self.mail = self._pack(self.home, self.mail, speaker, now, policy.frame_limit, out)
+        if self.casts:
+            for groups in list(self.casts):
+                rest = self._pack(groups, self.casts.pop(groups), speaker, now, policy.frame_limit, out)
+                if rest:
+                    self.casts[groups] = rest
         if self.unreceipted and now >= self._overdue_at(policy):
             first = self.unreceipted[0]
             first.tries += 1
@@ -160,27 +158,29 @@ class Link(msgspec.Struct, gc=False):
         """A frame without messages: a receipt, and proof that we are there. It is not numbered."""
         return self._send(self.home, 0, [], speaker, now)
 
-    def _pack(self, groups: Groups, speaker: Speaker, now: Nanos, limit: int, out: list[Send]) -> bool:
-        """Send what waits for `groups` in as few frames as fit; False: the window is full."""
-        messages = self.waiting[groups]
-        start = 0
-        while start < len(messages) and len(self.unreceipted) < self.window:
-            part = messages[start : start + self.chunk] if start or len(messages) > self.chunk else messages
+    def _pack(
+        self,
+        groups: Groups,
+        messages: list[AnyMessage],
+        speaker: Speaker,
+        now: Nanos,
+        limit: int,
+        out: list[Send],
+    ) -> list[AnyMessage]:
+        """Send messages in as few frames as fit; give those for which the window is too small."""
+        while messages and len(self.unreceipted) < self.window:
+            part = messages if len(messages) <= self.chunk else messages[: self.chunk]
             send = self._send(groups, self.sent + 1, part, speaker, now)
             if len(send.body) > limit and len(part) > 1:
-                self.chunk = max(1, min(len(part), self.chunk) // 2)
+                self.chunk = len(part) // 2
                 continue
             if len(send.body) < limit // 2 and len(part) == self.chunk < CHUNK_LIMIT:
                 self.chunk *= 2
             self.sent += 1
             self.unreceipted.append(Sent(self.sent, groups, part, now))
             out.append(send)
-            start += len(part)
-        if start < len(messages):
-            self.waiting[groups] = messages[start:]
-            return False
-        del self.waiting[groups]
-        return True
+            messages = messages[len(part) :]
+        return messages
 
     def _send(
         self, groups: Groups, number: int, messages: list[AnyMessage], speaker: Speaker, now: Nanos

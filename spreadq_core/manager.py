@@ -14,8 +14,9 @@ import msgspec
 from spreadq_core import commands as c
 from spreadq_core import events as e
 from spreadq_core import messages as m
+from spreadq_core.ages import Ages
 from spreadq_core.codec import decode
-from spreadq_core.effects import Effect, Exit, Note, Send
+from spreadq_core.effects import Effect, Exit, Note, Report, Send
 from spreadq_core.errors import PeerError
 from spreadq_core.ids import ANYBODY, Instance, Nanos, QueueGroups, earliest
 from spreadq_core.image import freeze, thaw
@@ -23,14 +24,15 @@ from spreadq_core.link import Speaker
 from spreadq_core.messages import About, AnyMessage, Frame, Outcome, Status
 from spreadq_core.notes import NoteName
 from spreadq_core.peers import Peer, Peers, PeersState, SenderPeer, WorkerPeer
-from spreadq_core.policy import Policy
+from spreadq_core.policy import DEFAULT, Policy
 from spreadq_core.primacy import Primacy, PrimacyState, Stage
-from spreadq_core.records import AttemptKey
-from spreadq_core.report import AgeMarks, report
+from spreadq_core.records import AttemptKey, TaskKey
 from spreadq_core.task_queue import TaskQueue
 from spreadq_core.timers import Timeouts
 
-TaskKey = tuple[Instance, int]
+FROM_SENDER = frozenset({m.Submit, m.Closed})
+FROM_WORKER = frozenset({m.Outcome, m.Response, m.JobOver, m.HandBack, m.Claim, m.Ready, m.Draining})
+"""What the queue hears of peers. An outcome is a worker's last word on an attempt."""
 
 
 class ManagerState(msgspec.Struct, gc=False):
@@ -42,12 +44,14 @@ class ManagerState(msgspec.Struct, gc=False):
         started_at: when it was made.
         primacy: whether it manages.
         peers: who has a link.
-        marks: how old tasks are.
+        ages: how old tasks are.
+        absent_at: since when senders of which something is kept are not here; longest first.
         expires_at: when tasks expire.
         limit_at: when attempts pass their run limit.
         verdict_at: when each verdict was last sent.
         hold_at: until when tasks that come again are held for claims.
-        remembers: it knows all that is accepted.
+        remembers: it began with what an earlier manager knew.
+        started: it took over once.
         queue: image of the task queue; only in a snapshot.
     """
 
@@ -56,8 +60,10 @@ class ManagerState(msgspec.Struct, gc=False):
     started_at: Nanos
     primacy: PrimacyState
     remembers: bool
+    started: bool = False
     peers: PeersState = msgspec.field(default_factory=PeersState)
-    marks: AgeMarks = msgspec.field(default_factory=AgeMarks)
+    ages: Ages = msgspec.field(default_factory=Ages)
+    absent_at: dict[Instance, Nanos] = {}
     expires_at: dict[TaskKey, Nanos] = {}
     limit_at: dict[AttemptKey, Nanos] = {}
     verdict_at: dict[TaskKey, Nanos] = {}
@@ -88,17 +94,16 @@ class Manager:
         instance: Instance,
         about: About,
         now: Nanos,
-        policy: Policy = Policy(),
+        policy: Policy = DEFAULT,
         epoch: int = 0,
         image: bytes | None = None,
     ) -> None:
         speaker = Speaker(queue, instance, epoch)
         state = ManagerState(speaker, about, now, PrimacyState(heard=epoch), image is not None)
         self._set_up(state, TaskQueue(policy) if image is None else TaskQueue.restore(policy, image), policy)
-        for worker in self.queue.state.workers.values():  # what it holds waits for its claims
-            self.queue.apply(c.GreetWorker(worker.instance, worker.capacity, worker.functions))
-            self.peers.await_worker(worker.instance, now)
-        self._judged = list(self.queue.state.verdicts.values())
+        self.queue.apply(c.Restarted())
+        self._judged += self.queue.state.verdicts.values()
+        state.absent_at |= dict.fromkeys(self.queue.state.senders, now)
 
     def _set_up(self, state: ManagerState, queue: TaskQueue, policy: Policy) -> None:
         self.state, self.queue, self.policy = state, queue, policy
@@ -120,31 +125,13 @@ class Manager:
             e.Disconnected: self._disconnected,
             e.StopRequested: self._stop,
         }
-        self._from_sender: dict[type, Any] = {
-            m.Submit: self._submits,
-            m.Closed: self._closed,
-            m.Confirm: self._confirm,
-            m.SenderHello: _nothing,
-        }
-        self._from_worker: dict[type, Any] = {
-            m.Outcome: self._outcomes,
-            m.Response: self._responses,
-            m.JobOver: self._jobs_over,
-            m.HandBack: self._handed_back,
-            m.Claim: self._claims,
-            m.Ready: self._ready,
-            m.Draining: self._draining,
-            m.WorkerHello: _nothing,
-        }
         self._decisions: dict[type, Any] = {
             c.Assigned: self._assigned,
             c.Settled: self._settled,
+            c.Say: self._say,
             c.Expiring: self._expiring,
-            c.Stranded: self._stranded,
-            c.Refused: self._refused,
             c.Judged: self._judge,
             c.AskedAgain: self._asked_again,
-            c.Revoked: self._revoked,
             c.Ignored: self._ignored,
         }
 
@@ -174,7 +161,10 @@ class Manager:
     def deadline(self) -> Nanos | None:
         """When it next wants a `Tick`."""
         state = self.state
+        if self.primacy.stage is Stage.STOPPED:
+            return None
         verdict_at = min(state.verdict_at.values(), default=None)
+        absent_at = next(iter(state.absent_at.values()), None)
         return earliest(
             self.peers.deadline,
             self._expiries.deadline,
@@ -182,6 +172,7 @@ class Manager:
             self.primacy.deadline,
             state.hold_at,
             None if verdict_at is None else verdict_at + self.policy.resend_after,
+            None if absent_at is None else absent_at + self.policy.departed_keep,
         )
 
     def image(self) -> bytes:
@@ -193,11 +184,11 @@ class Manager:
         return freeze(msgspec.structs.replace(self.state, queue=self.queue.snapshot()), now)
 
     @classmethod
-    def restore(cls, image: bytes, now: Nanos, policy: Policy = Policy()) -> Manager:
+    def restore(cls, image: bytes, now: Nanos, policy: Policy = DEFAULT) -> Manager:
         """The manager that `snapshot` was taken of, as if the time were `now`."""
         state = thaw(ManagerState, image, now)
         manager = cls.__new__(cls)
-        manager._set_up(state, TaskQueue.restore(policy, state.queue), policy)
+        manager._set_up(state, TaskQueue.restore(policy, state.queue), policy)  # noqa: SLF001 -- our own
         return manager
 
     # --- connection and views -------------------------------------------------------------------
@@ -221,34 +212,33 @@ class Manager:
             self._took_over()
 
     def _took_over(self) -> None:
-        """Everybody has a whole lease from now. Without memory, what comes again waits for claims."""
+        """Everybody has a whole lease from now. A new manager gives workers time to claim what they hold."""
+        state, policy = self.state, self.policy
         for peer in self.peers.workers.values():
-            peer.lease_at = self._now + self.policy.lease
-        if not self.state.remembers:
-            self.state.remembers = True
-            self.state.hold_at = self._now + self.policy.claim_grace
+            peer.lease_at = self._now + policy.lease
+        if not state.started:
+            state.started = True
+            state.hold_at = self._now + (policy.lease if state.remembers else policy.claim_grace)
 
     def _came(self, instance: Instance) -> None:
         peer = self.peers.get(instance)
         if isinstance(peer, WorkerPeer):
-            peer.present = True
             self._enter(instance, peer)
-        elif peer is not None:
-            peer.present, peer.away_at = True, None
+        else:
+            self.state.absent_at.pop(instance, None)
 
     def _left(self, instance: Instance) -> None:
         peer = self.peers.get(instance)
         if isinstance(peer, WorkerPeer):
             self._lose(instance, c.Loss.LEFT)
-        elif peer is not None:
-            peer.present, peer.away_at = False, self._now
-            self.peers.touch(instance, peer)
+        else:
+            self.state.absent_at[instance] = self._now
             self._note(NoteName.SENDER_LEFT, sender=instance)
 
     def _lose(self, instance: Instance, loss: c.Loss) -> None:
         peer = self.peers.remove(instance)
         self._note(NoteName.WORKER_LOST, worker=instance, name=peer.about.name, loss=loss.value)
-        self._apply(c.LoseWorker(instance, loss))
+        self._apply(c.Lost(instance, loss))
 
     def _stop(self, _: e.StopRequested) -> None:
         self.primacy.stop()
@@ -278,7 +268,7 @@ class Manager:
         for message in frame.messages:
             if type(message) is Outcome:
                 self.state.verdict_at.pop((message.sender, message.counter), None)
-                self._apply(c.ApplyVerdict(message))
+                self._apply(c.Decided(message))
 
     def _stray(self, event: e.Received, frame: Frame) -> None:
         for message in frame.messages:
@@ -288,9 +278,10 @@ class Manager:
                 other = (frame.epoch, frame.source)
                 self._effects += self.primacy.other_took_over(other, event.sender, message.about)
             elif type(message) is m.StatusRequest:
-                self._report(event.sender)
+                if self.primacy.manages:
+                    self._effects.append(Report(event.sender))
             else:
-                self._bad(event.sender, message)
+                self._note(NoteName.BAD_MESSAGE, source=frame.source, message=type(message).__name__)
 
     def _linked(self, event: e.Received, frame: Frame) -> None:
         instance = frame.source
@@ -304,16 +295,28 @@ class Manager:
         link, now = peer.link, self._now
         if link.unreceipted:
             link.receipted(frame.receipt, now)
-        handlers = self._from_sender
+        messages = link.receive(frame, now, link.grant)
         if isinstance(peer, WorkerPeer):
             peer.lease_at = now + self.policy.lease
-            handlers = self._from_worker
-        for kind, messages in groupby(link.receive(frame, now, link.grant), type):
-            handler = handlers.get(kind)
-            if handler is not None:
-                handler(instance, peer, list(messages))
-            else:
-                self._bad(event.sender, next(messages))
+            if messages:
+                peer.rested_at = now
+                self._hear(instance, messages, FROM_WORKER)
+                self._enter(instance, peer)
+        elif messages:
+            self._hear(instance, messages, FROM_SENDER)
+            if type(messages[-1]) is m.Confirm:
+                peer.accept_at = now
+            elif peer.accept_at is None:
+                peer.accept_at = now + self.policy.accept_delay
+
+    def _hear(self, instance: Instance, messages: list[AnyMessage], allowed: frozenset[type]) -> None:
+        """Let the queue hear messages in runs of one type; a hello or Confirm concerns us alone."""
+        for kind, run in groupby(messages, type):
+            if kind in allowed:
+                self._apply(c.Said(instance, list(run), self.state.hold_at is not None))
+            elif kind not in (m.SenderHello, m.WorkerHello, m.Confirm):
+                self._note(NoteName.BAD_MESSAGE, source=instance, message=kind.__name__)
+        self.state.ages.accepted(self.queue.state.accepted, self._now)
 
     def _other_link(self, peer: Peer | None, event: e.Received, frame: Frame) -> Peer | None:
         """A frame of a link that we do not have: it may open one. A success in it counts anyway."""
@@ -325,7 +328,7 @@ class Manager:
             if type(message) is Outcome and message.status is Status.DONE and message.worker == frame.source
         ]
         if successes:
-            self._apply(c.EndAttempts(frame.source, successes))
+            self._apply(c.Said(frame.source, successes))
         if peer is not None and frame.link <= peer.link.number and frame.link != peer.link.number:
             self._note(NoteName.STALE_LINK, peer=frame.source)
         else:
@@ -337,34 +340,29 @@ class Manager:
     def _open(self, session: str, frame: Frame) -> Peer | None:
         hello, instance = frame.messages[0], frame.source
         if isinstance(hello, m.WorkerHello):
-            names = sum(len(name.encode()) for name in hello.functions or ())
-            if not 1 <= hello.capacity <= self.policy.capacity_limit or names > self.policy.functions_limit:
-                self._bad(session, hello)
+            self._apply(c.Said(instance, [hello]))
+            if instance not in self.queue.state.workers:
                 return None
             self._note(NoteName.WORKER_HELLO, worker=instance, name=hello.about.name)
-            self._apply(c.GreetWorker(instance, hello.capacity, hello.functions))
             return self.peers.open(session, frame, hello, self._now)
+        assert isinstance(hello, m.SenderHello)
         self._note(NoteName.SENDER_HELLO, sender=instance, name=hello.about.name)
         peer = self.peers.open(session, frame, hello, self._now)
+        self.state.absent_at.pop(instance, None)
+        if not self.peers.is_present(session, self.groups.senders):
+            self.state.absent_at[instance] = self._now  # until it is
         record = self.queue.state.senders.get(instance)
-        if record is not None:
+        if record is not None and isinstance(peer, SenderPeer):
             peer.finished_at = dict.fromkeys(record.outcomes, self._now)
         return peer
 
-    # --- what senders say -----------------------------------------------------------------------
-
-    def _submits(self, instance: Instance, peer: SenderPeer, messages: list[m.Submit]) -> None:
-        self._apply(c.SubmitTasks(instance, messages, self.state.hold_at is not None))
-        self.state.marks.accepted(self.queue.state.accepted, self._now)
-        if peer.accept_at is None:
-            peer.accept_at = self._now + self.policy.accept_delay
-
-    def _closed(self, instance: Instance, _: SenderPeer, messages: list[m.Closed]) -> None:
-        for message in messages:
-            self._apply(c.CloseTasks(instance, message.ranges))
-
-    def _confirm(self, _: Instance, peer: SenderPeer, __: list[m.Confirm]) -> None:
-        peer.accept_at = self._now
+    def _enter(self, instance: Instance, peer: WorkerPeer) -> None:
+        """A worker may be assigned tasks when it is in the view *and* has made its claims."""
+        ready = not peer.entered and self.queue.state.workers[instance].ready
+        if ready and self.peers.is_present(peer.session, self.groups.workers):
+            peer.entered = True
+            self._note(NoteName.WORKER_ENTERED, worker=instance, name=peer.about.name)
+            self._apply(c.Entered(instance))
 
     def _tell_accepted(self, instance: Instance, peer: SenderPeer) -> None:
         peer.accept_at = None
@@ -372,52 +370,6 @@ class Manager:
         if record is not None and record.known.upto > peer.told:
             peer.told = record.known.upto
             self.peers.say(instance, peer, m.Accepted(peer.told))
-
-    # --- what workers say -----------------------------------------------------------------------
-
-    def _outcomes(self, instance: Instance, peer: WorkerPeer, messages: list[Outcome]) -> None:
-        peer.rested_at = self._now
-        honest = [message for message in messages if message.worker == instance]
-        self._apply(c.EndAttempts(instance, honest))
-
-    def _responses(self, instance: Instance, _: WorkerPeer, messages: list[m.Response]) -> None:
-        self._apply(c.KeepResponses(instance, messages))
-
-    def _jobs_over(self, instance: Instance, peer: WorkerPeer, messages: list[m.JobOver]) -> None:
-        peer.rested_at = self._now
-        keys = [(message.sender, message.counter, message.number) for message in messages]
-        self._apply(c.FreeSlots(instance, keys, returned=False))
-
-    def _handed_back(self, instance: Instance, _: WorkerPeer, messages: list[m.HandBack]) -> None:
-        keys = [(message.sender, message.counter, message.number) for message in messages]
-        self._note(NoteName.HANDED_BACK, worker=instance, attempts=len(keys))
-        self._apply(c.FreeSlots(instance, keys, returned=True))
-
-    def _claims(self, instance: Instance, peer: WorkerPeer, messages: list[m.Claim]) -> None:
-        for message in messages:
-            try:
-                self.queue.terms.read(message.task.terms)
-            except PeerError:
-                self._bad(peer.session, message)
-                continue
-            if peer.ready:
-                self._bad(peer.session, message)
-            else:
-                self._apply(c.ClaimAttempt(instance, message))
-
-    def _ready(self, instance: Instance, peer: WorkerPeer, _: list[m.Ready]) -> None:
-        peer.ready = True
-        self._enter(instance, peer)
-
-    def _enter(self, instance: Instance, peer: WorkerPeer) -> None:
-        if peer.present and peer.ready and not peer.entered:
-            peer.entered, peer.rested_at = True, self._now
-            self._note(NoteName.WORKER_ENTERED, worker=instance, name=peer.about.name)
-            self._apply(c.EnterWorker(instance))
-
-    def _draining(self, instance: Instance, _: WorkerPeer, __: list[m.Draining]) -> None:
-        self._note(NoteName.WORKER_DRAINING, worker=instance)
-        self._apply(c.DrainWorker(instance))
 
     # --- what the queue decides -----------------------------------------------------------------
 
@@ -445,23 +397,24 @@ class Manager:
         task = decision.task
         self._expiries.add((task.sender, task.submit.counter), self._now + task.terms.expiry)
 
-    def _stranded(self, decision: c.Stranded) -> None:
-        sender = self.peers.senders.get(decision.task.sender)
-        if sender is not None:
-            self.peers.say(decision.task.sender, sender, m.Unserved(decision.task.submit.counter))
-
-    def _refused(self, decision: c.Refused) -> None:
-        rejected = decision.rejected
-        self._note(NoteName.REJECTED, sender=decision.sender, reason=rejected.reason)
-        self.peers.say(decision.sender, self.peers.senders[decision.sender], rejected)
+    def _say(self, decision: c.Say) -> None:
+        to, message = decision.to, decision.message
+        if isinstance(message, m.Cancel):
+            self._limits.discard((message.sender, message.counter, message.number))
+            self._note(NoteName.ATTEMPT_REVOKED, worker=to, sender=message.sender, counter=message.counter)
+        elif isinstance(message, m.Rejected):
+            self._note(NoteName.REJECTED, sender=to, reason=message.reason)
+        peer = self.peers.get(to)
+        if peer is not None:
+            self.peers.say(to, peer, message)
 
     def _judge(self, decision: c.Judged) -> None:
-        outcome = decision.outcome
+        verdict = decision.verdict
         self._note(
-            NoteName.JUDGED, sender=outcome.sender, counter=outcome.counter, status=outcome.status.name
+            NoteName.JUDGED, sender=verdict.sender, counter=verdict.counter, status=verdict.status.name
         )
-        self._limits.discard((outcome.sender, outcome.counter, outcome.number))
-        self._judged.append(outcome)
+        self._limits.discard((verdict.sender, verdict.counter, verdict.number))
+        self._judged.append(verdict)
 
     def _settled(self, decision: c.Settled) -> None:
         task, outcome = decision.task, decision.outcome
@@ -494,17 +447,9 @@ class Manager:
             self.peers.say(sender, caller, response)
         self.peers.say(sender, caller, record.outcomes[counter])
 
-    def _revoked(self, decision: c.Revoked) -> None:
-        self._limits.discard(decision.key)
-        self._note(NoteName.ATTEMPT_REVOKED, worker=decision.worker, key=decision.key)
-        peer = self.peers.workers.get(decision.worker)
-        if peer is not None:
-            self.peers.say(decision.worker, peer, m.Cancel(*decision.key))
-
     def _ignored(self, decision: c.Ignored) -> None:
-        self._note(NoteName.IGNORED, what=decision.what, key=decision.key)
-
-    # --- verdicts and reports -------------------------------------------------------------------
+        kind = type(decision.message).__name__
+        self._note(NoteName.IGNORED, source=decision.source, message=kind)
 
     def _send_verdicts(self, now: Nanos, out: list[Send]) -> None:
         """Multicast verdicts to their callers and to ourselves: they hold where that is ordered."""
@@ -519,13 +464,6 @@ class Manager:
             by_groups.setdefault(groups, []).append(outcome)
         self._judged = []
         out += [self.state.speaker.alone(groups, verdicts) for groups, verdicts in by_groups.items()]
-
-    def _report(self, asker: str) -> None:
-        if self.primacy.manages:
-            state = self.state
-            uptime = self._now - state.started_at
-            parts = report(self.queue, self.peers, state.speaker, state.about, state.marks, uptime, self._now)
-            self._strays += [state.speaker.alone((asker,), [part]) for part in parts]
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -543,13 +481,14 @@ class Manager:
             return
         if state.hold_at is not None and now >= state.hold_at:
             state.hold_at = None
-            self._apply(c.ReleaseHeld())
+            self._apply(c.Released())
         overrun = self._limits.due(now)
         if overrun:
-            self._apply(c.OverrunAttempts(overrun))
+            self._apply(c.Overran(overrun))
         expired = self._expiries.due(now)
         if expired:
-            self._apply(c.ExpireTasks(expired))
+            self._apply(c.Expired(expired))
+        self._forget_absent()
         for key, sent_at in list(state.verdict_at.items()):
             if now >= sent_at + self.policy.resend_after:
                 del state.verdict_at[key]
@@ -573,20 +512,21 @@ class Manager:
                 del peer.finished_at[counter]
         if peer.accept_at is not None and now >= peer.accept_at and not (record and record.tasks):
             peer.accept_at = None  # every call has its outcome, which says more
-        if peer.away_at is not None and now >= peer.away_at + self.policy.departed_keep:
-            self._apply(c.ForgetSender(instance))
-            peer.away_at, peer.finished_at = now, {}
-            if instance not in self.queue.state.senders:
+
+    def _forget_absent(self) -> None:
+        """Senders that are away for long: what is kept for them goes, what is to be done stays."""
+        absent, now = self.state.absent_at, self._now
+        for instance in list(absent):
+            if now < absent[instance] + self.policy.departed_keep:
+                return
+            del absent[instance]
+            self._apply(c.Forgotten(instance))
+            if instance in self.queue.state.senders:
+                absent[instance] = now
+            elif instance in self.peers.senders:
                 self.peers.remove(instance)
 
     # --- notes ----------------------------------------------------------------------------------
 
     def _note(self, name: NoteName, /, **fields: Any) -> None:
         self._effects.append(Note(name, fields))
-
-    def _bad(self, sender: str, message: AnyMessage) -> None:
-        self._note(NoteName.BAD_MESSAGE, sender=sender, message=type(message).__name__)
-
-
-def _nothing(_: Instance, __: Peer, ___: list[AnyMessage]) -> None:
-    """A hello has done its work when it opened the link."""

@@ -273,7 +273,7 @@ FromManager: TypeAlias = Accepted | Rejected | Unserved | Assign | Cancel | Took
 AnyMessage: TypeAlias = FromSender | FromWorker | FromManager | StatusRequest | StatusReport
 
 
-class Frame(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Frame(msgspec.Struct, array_like=True, gc=False):
     """All that one role has for one destination in one turn.
 
     Args:

@@ -22,8 +22,6 @@ class SenderPeer(msgspec.Struct, gc=False):
         about: for people.
         session: its private name.
         link: ours with it.
-        present: it is in the senders' view.
-        away_at: since when it is not.
         told: it knows that all up to this counter are accepted.
         accept_at: when it must be told of more, if there is more.
         finished_at: when outcomes came that it should have got from a worker; oldest first.
@@ -32,8 +30,6 @@ class SenderPeer(msgspec.Struct, gc=False):
     about: About
     session: str
     link: Link
-    present: bool
-    away_at: Nanos | None
     told: int = 0
     accept_at: Nanos | None = None
     finished_at: dict[int, Nanos] = {}
@@ -44,22 +40,18 @@ class WorkerPeer(msgspec.Struct, gc=False):
 
     Args:
         about: for people.
-        session: its private name; "": an earlier manager knew it, and it has not said hello to us.
+        session: its private name.
         link: ours with it.
-        present: it is in the workers' view.
         lease_at: when its lease ends, unless it is heard before.
-        rested_at: when it last ended an attempt, or entered.
-        ready: it has made all its claims.
-        entered: it may be assigned tasks.
+        rested_at: when it last said anything about its jobs.
+        entered: the queue may assign to it.
     """
 
     about: About
     session: str
     link: Link
-    present: bool
     lease_at: Nanos
     rested_at: Nanos
-    ready: bool = False
     entered: bool = False
 
 
@@ -86,7 +78,8 @@ class Peers:
         self._sessions: dict[str, Instance] = {}
         self._alarms: Alarms[Instance] = Alarms()
         self._dirty: dict[Instance, Peer] = {}
-        for instance, peer in [*self.senders.items(), *self.workers.items()]:
+        peers: dict[Instance, Peer] = {**self.senders, **self.workers}
+        for instance, peer in peers.items():
             self._sessions[peer.session] = instance
             self.arm(instance, peer)
 
@@ -113,23 +106,18 @@ class Peers:
             self._sessions.pop(old.session, None)
         self._sessions[session] = instance
         link = Link(frame.link, (session,), Service.FIFO, instance)
-        link.queue(link.home, Welcome(self._policy.lease))
+        link.mail.append(Welcome(self._policy.lease))
         self._alarms.disarm(instance)
         if isinstance(hello, SenderHello):
-            present = session in self.state.views.get(self._groups.senders, ())
-            self.senders[instance] = sender = SenderPeer(about, session, link, present, None if present else now)
+            sender = self.senders[instance] = SenderPeer(about, session, link)
             return sender
-        present = session in self.state.views.get(self._groups.workers, ())
         lease_at = now + self._policy.lease
-        self.workers[instance] = worker = WorkerPeer(about, session, link, present, lease_at, now)
+        worker = self.workers[instance] = WorkerPeer(about, session, link, lease_at, now)
         return worker
 
-    def await_worker(self, instance: Instance, now: Nanos) -> None:
-        """An earlier manager knew this worker: it has a lease to say hello."""
-        about = About("(not back yet)", "", 0)
-        link = Link(0, (), Service.FIFO, instance)
-        self.workers[instance] = WorkerPeer(about, "", link, False, now + self._policy.lease, now)
-        self.arm(instance, self.workers[instance])
+    def is_present(self, session: str, group: str) -> bool:
+        """Whether a session is in the view of one of the presence groups."""
+        return session in self.state.views.get(group, ())
 
     def remove(self, instance: Instance) -> Peer:
         """The peer has no link any more."""
@@ -163,7 +151,7 @@ class Peers:
 
     def say(self, instance: Instance, peer: Peer, message: AnyMessage) -> None:
         """Say `message` when the turn ends."""
-        peer.link.queue(peer.link.home, message)
+        peer.link.mail.append(message)
         self._dirty[instance] = peer
 
     def touch(self, instance: Instance, peer: Peer) -> None:
@@ -207,7 +195,6 @@ class Peers:
                 link_at,
                 peer.accept_at,
                 None if finished_at is None else finished_at + policy.outcome_delay,
-                None if peer.away_at is None else peer.away_at + policy.departed_keep,
             )
         if at is not None:
             self._alarms.arm(instance, at)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 
+from spreadq_core.errors import UsageError
 from spreadq_core.ids import MILLISECOND, SECOND, Nanos
 
 BODY_LIMIT = 143_152
@@ -19,85 +18,88 @@ EPOCH_LIMIT = 2**62
 """A peer that says more is not believed."""
 
 
-def _positive(instance: Any, attribute: attrs.Attribute[int], value: int) -> None:
-    if value <= 0:
-        raise ValueError(f"{attribute.name} must be positive, not {value}")
-
-
-def _setting(default: int) -> Any:
-    return attrs.field(default=default, validator=[attrs.validators.instance_of(int), _positive])
-
-
 @attrs.frozen(kw_only=True)
 class Policy:
-    """How a role behaves. The roles of one queue should share one, but nothing breaks if they don't."""
+    """How a role behaves. The roles of one queue should share one, but nothing breaks if they don't.
+
+    Raises:
+        UsageError: a setting is not a positive whole number.
+    """
 
     # What is taken in
-    payload_limit: int = _setting(140_000)
+    payload_limit: int = 140_000
     """Bytes of a payload and its headers together; fits one frame with everything around it."""
-    queue_limit: int = _setting(1_000_000)
+    queue_limit: int = 1_000_000
     """Tasks that a manager holds, queued and running. One more is rejected."""
-    sender_limit: int = _setting(500_000)
+    sender_limit: int = 500_000
     """Tasks that a manager holds for one sender. One more is rejected."""
-    outcome_bytes_limit: int = _setting(256 * 1024 * 1024)
+    outcome_bytes_limit: int = 256 * 1024 * 1024
     """Bytes of outcomes that a manager keeps for senders that have not fetched them. Above it, tasks
     that want a reply are rejected."""
-    open_limit: int = _setting(100_000)
+    open_limit: int = 100_000
     """Requests of one sender that are not resolved yet. One more raises."""
-    capacity_limit: int = _setting(10_000)
+    capacity_limit: int = 10_000
     """The most attempts that one worker may declare to take at a time."""
-    functions_limit: int = _setting(48 * 1024)
+    functions_limit: int = 48 * 1024
     """Bytes of all function names that one worker declares; they fit its first frame."""
-    spans_limit: int = _setting(100_000)
+    spans_limit: int = 100_000
     """Gaps in what a manager knows of one sender's ids; more is a peer's error."""
 
     # Frames and links
-    frame_limit: int = _setting(64 * 1024)
+    frame_limit: int = 64 * 1024
     """A frame is closed when it has this many bytes; only a single large message makes it larger."""
-    senders_budget: int = _setting(400)
+    senders_budget: int = 400
     """Frames of all senders together that may be unreceipted; with `workers_budget` well below the
     1,000 unread messages at which a daemon cuts its client off."""
-    workers_budget: int = _setting(400)
+    workers_budget: int = 400
     """The same for the workers."""
-    manager_window: int = _setting(100)
+    manager_window: int = 100
     """Frames to one peer that a manager leaves unreceipted."""
-    resend_after: Nanos = _setting(200 * MILLISECOND)
+    resend_after: Nanos = 200 * MILLISECOND
     """A frame is sent again when it is not receipted for this long, or four round trips if longer."""
-    resend_limit: Nanos = _setting(SECOND)
+    resend_limit: Nanos = SECOND
     """The interval doubles with each repetition up to this."""
-    receipt_delay: Nanos = _setting(50 * MILLISECOND)
+    receipt_delay: Nanos = 50 * MILLISECOND
     """A receipt waits this long for a frame to ride on."""
 
     # Tasks
-    max_attempts: int = _setting(3)
+    max_attempts: int = 3
     """Attempts where a task does not say."""
-    accept_delay: Nanos = _setting(5 * MILLISECOND)
+    accept_delay: Nanos = 5 * MILLISECOND
     """The acceptance of a call waits this long for its outcome to make it needless."""
-    outcome_delay: Nanos = _setting(200 * MILLISECOND)
+    outcome_delay: Nanos = 200 * MILLISECOND
     """A manager sends an outcome itself when the caller has not closed the task for this long."""
-    departed_keep: Nanos = _setting(60 * SECOND)
+    departed_keep: Nanos = 60 * SECOND
     """How long outcomes of a departed sender are kept."""
-    claim_grace: Nanos = _setting(2 * SECOND)
+    claim_grace: Nanos = 2 * SECOND
     """After a take-over without memory, tasks that come again wait this long for a worker to claim them."""
 
     # Workers
-    lease: Nanos = _setting(10 * SECOND)
+    lease: Nanos = 10 * SECOND
     """A worker that is not heard for this long has lost its attempts."""
-    renewals: int = _setting(3)
+    renewals: int = 3
     """How often in a lease a worker shows that it is there."""
-    tick_slack: Nanos = _setting(100 * MILLISECOND)
+    tick_slack: Nanos = 100 * MILLISECOND
     """A tick later than this means that we slept, not the workers: leases are extended by its lateness."""
-    drain_timeout: Nanos = _setting(25 * SECOND)
+    drain_timeout: Nanos = 25 * SECOND
     """A stopping worker gives back what has not ended by then."""
-    hung_grace: Nanos = _setting(5 * SECOND)
+    hung_grace: Nanos = 5 * SECOND
     """A worker all of whose slots are held by cancelled jobs for this long exits."""
-    farewell: Nanos = _setting(2 * SECOND)
+    farewell: Nanos = 2 * SECOND
     """A stopping role waits this long for its last words to be receipted."""
 
     # Managers
-    who_wait: Nanos = _setting(2 * SECOND)
+    who_wait: Nanos = 2 * SECOND
     """How long a new manager that is not alone waits for the other to answer."""
-    manager_wait: Nanos = _setting(2 * SECOND)
+    manager_wait: Nanos = 2 * SECOND
     """A sender that never heard a manager gives a request up after this long."""
-    outage_wait: Nanos = _setting(15 * SECOND)
+    outage_wait: Nanos = 15 * SECOND
     """A sender that lost its manager gives an unaccepted request up after this long."""
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in attrs.asdict(self).items():
+            if not isinstance(value, int) or value <= 0:
+                raise UsageError(f"{name} must be a positive whole number, not {value!r}")
+
+
+DEFAULT = Policy()

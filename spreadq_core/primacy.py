@@ -147,7 +147,7 @@ class Primacy:
         return [Exit(4, f"queue {self._groups.queue} is managed by {where} already; stop that one first")]
 
     def heard(self, epoch: int) -> list[Effect]:
-        """A peer has seen a higher epoch than ours: of a manager that is gone, for a present one had said so."""
+        """A peer has seen a higher epoch: of a manager that is gone, for one that is here had said so."""
         self.state.heard = max(self.state.heard, epoch)
         return self._take_over() if self.manages else []
 

@@ -21,8 +21,8 @@ class Ranges(msgspec.Struct, gc=False):
     lasts: list[int] = []
 
     def __contains__(self, member: int) -> bool:
-        if member <= self.upto:
-            return member > 0
+        if member <= self.upto:  # what is not positive cannot be added, so it counts as a member
+            return True
         index = bisect_right(self.firsts, member) - 1
         return index >= 0 and member <= self.lasts[index]
 

@@ -1,4 +1,4 @@
-"""What a manager remembers: tasks, senders, workers. All state that a snapshot holds, and no more."""
+"""What a task queue remembers: tasks, senders, workers. All that a snapshot of it holds, and no more."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from spreadq_core.lifecycle import WorkerState
 from spreadq_core.messages import Outcome, Rejected, Response, Status, Submit
 from spreadq_core.ranges import Ranges
 from spreadq_core.terms import PRIORITIES, Terms
+
+TaskKey: TypeAlias = tuple[Instance, int]
+"""A task: sender and counter."""
 
 AttemptKey: TypeAlias = tuple[Instance, int, int]
 """An attempt of a known worker: sender, counter, number."""
@@ -31,11 +34,6 @@ def rank_of(priority: int, place: int) -> int:
     return (PRIORITIES - 1 - priority) << PLACE_BITS | place
 
 
-def level_of(rank: int) -> int:
-    """How far a rank's priority is below the highest."""
-    return rank >> PLACE_BITS
-
-
 def place_of(rank: int) -> int:
     """A rank's place in the order of acceptance."""
     return rank & ((1 << PLACE_BITS) - 1)
@@ -49,7 +47,7 @@ class Phase(enum.IntEnum):
     RETURNED = 1
     """It waits again, in its old place."""
     HELD = 2
-    """It came again after a take-over; a worker may still claim it."""
+    """After a take-over: a worker may still claim it."""
     RUNNING = 3
     """One attempt is live."""
     ENDING = 4
@@ -100,17 +98,16 @@ class SenderRecord(msgspec.Struct, gc=False):
     rejected: dict[int, Rejected] = {}
 
     def drop(self, counter: int) -> int:
-        """Forget what was kept for the sender of a task without forgetting the task; bytes freed."""
+        """Forget what was kept of a task for its sender; how many bytes that frees."""
         outcome = self.outcomes.pop(counter, None)
         freed = len(outcome.payload) if outcome is not None else 0
         if self.responses:
             freed += sum(len(response.payload) for response in self.responses.pop(counter, {}).values())
-        if self.rejected:
-            self.rejected.pop(counter, None)
+        self.rejected.pop(counter, None)
         return freed
 
-    def kept(self, first: int, last: int) -> list[int]:
-        """Counters of a range that have a task or something kept, at the cost of the smaller of the two."""
+    def here(self, first: int, last: int) -> list[int]:
+        """Counters of a range of which anything is here, at the cost of the smaller of the two."""
         tasks, outcomes, rejected = self.tasks, self.outcomes, self.rejected
         if last - first <= len(tasks) + len(outcomes) + len(rejected):
             counters = range(first, last + 1)
@@ -126,9 +123,10 @@ class WorkerRecord(msgspec.Struct, gc=False):
         capacity: attempts at a time.
         functions: that it serves, None for all.
         state: of its life.
-        slots: attempts whose job is not reported over; `capacity` minus these is what is free. False:
-            not claimed since it last said hello.
-        idle_since: when, in turns of the queue, it last came to its place among the idle.
+        ready: it has made its claims since it last said hello.
+        slots: attempts whose job is not reported over: what is free is derived from them. False: not
+            claimed since it last said hello.
+        idle_since: the turn in which it last took its place among the idle.
         done: how many jobs it reported over.
     """
 
@@ -136,18 +134,14 @@ class WorkerRecord(msgspec.Struct, gc=False):
     capacity: int
     functions: tuple[str, ...] | None
     state: WorkerState = WorkerState.GREETED
+    ready: bool = False
     slots: dict[AttemptKey, bool] = {}
     idle_since: int = 0
     done: int = 0
 
-    @property
-    def free(self) -> int:
-        """How many more attempts it can take."""
-        return self.capacity - len(self.slots)
-
 
 class Counts(msgspec.Struct, gc=False):
-    """What happened so far."""
+    """How tasks ended so far, and how often one was assigned again."""
 
     done: int = 0
     failed: int = 0
@@ -159,30 +153,27 @@ class Counts(msgspec.Struct, gc=False):
 
     def ended(self, status: Status) -> None:
         """One more task has its outcome."""
-        if status is Status.DONE:
-            self.done += 1
-        else:
-            name = status.name.lower()
-            setattr(self, name, getattr(self, name) + 1)
+        name = status.name.lower()
+        setattr(self, name, getattr(self, name) + 1)
 
 
 class QueueState(msgspec.Struct, gc=False):
-    """All that a queue is, but for the schedule, which follows from it.
+    """All that a queue is, but for its schedule, which follows from it.
 
     Args:
         senders: by instance.
         workers: by instance.
-        verdicts: outcomes of ENDING tasks, by sender and counter.
+        verdicts: of ENDING tasks.
         accepted: how many tasks ever were; also the last one's place.
-        turns: how many times a worker came to its place among the idle.
-        tasks: how many tasks there are.
+        turns: how often a worker took its place among the idle.
+        tasks: how many there are.
         outcome_bytes: kept for senders.
         counts: for people.
     """
 
     senders: dict[Instance, SenderRecord] = {}
     workers: dict[Instance, WorkerRecord] = {}
-    verdicts: dict[tuple[Instance, int], Outcome] = {}
+    verdicts: dict[TaskKey, Outcome] = {}
     accepted: int = 0
     turns: int = 0
     tasks: int = 0

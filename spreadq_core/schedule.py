@@ -1,7 +1,7 @@
 """Who runs what next: ready tasks in lanes by function, workers in crews by the functions they serve.
 
-All of it can be rebuilt from the tasks and workers themselves. Nothing here grows with the number of
-workers or of queued tasks; only with the number of *different* sets of functions that workers declare.
+All of it follows from the tasks and workers themselves. Nothing here grows with the number of workers
+or of queued tasks; only with the number of *different* sets of functions that workers declare.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections import OrderedDict, deque
 from heapq import heappop, heappush, heapreplace
 from itertools import islice
 
-from spreadq_core.records import PLACE_BITS, Phase, TaskRecord, WorkerRecord, level_of, place_of
+from spreadq_core.records import PLACE_BITS, Phase, TaskRecord, WorkerRecord, place_of
 
 Functions = tuple[str, ...] | None
-
-QUEUED = Phase.QUEUED
 
 STALE_LIMIT = 64
 """A lane is swept when it holds this many withdrawn tasks more than ready ones."""
 
 SERVING_LIMIT = 4096
 """Functions for which the serving crews are remembered; peers can name any function."""
+
+QUEUED = Phase.QUEUED
 
 
 class Lane:
@@ -39,21 +39,21 @@ class Lane:
         self._returned: dict[int, TaskRecord] = {}
         self._order: list[int] = []  # heap of ranks; one counts only if it is in `_returned`
 
-    def append(self, task: TaskRecord) -> None:
-        """Queue a QUEUED task: no other of its priority has a higher rank."""
-        level = level_of(task.rank)
-        tasks = self._levels.get(level)
-        if tasks is None:
-            tasks = self._levels[level] = deque()
-        tasks.append(task)
-        self._mask |= 1 << level
-        self._came(task)
-
-    def put_back(self, task: TaskRecord) -> None:
-        """Queue a RETURNED task in its old place."""
-        self._returned[task.rank] = task
-        heappush(self._order, task.rank)
-        self._came(task)
+    def put(self, task: TaskRecord) -> None:
+        """Queue a task: at the end of its priority if it is QUEUED, in its old place if RETURNED."""
+        rank = task.rank
+        if task.phase is QUEUED:
+            level = rank >> PLACE_BITS
+            if level not in self._levels:
+                self._levels[level] = deque()
+            self._levels[level].append(task)
+            self._mask |= 1 << level
+        else:
+            self._returned[rank] = task
+            heappush(self._order, rank)
+        self.ready += 1
+        if self.head is None or rank < self.head.rank:
+            self.head = task
 
     def take(self) -> TaskRecord:
         """Take out the head, of which there must be one."""
@@ -78,35 +78,23 @@ class Lane:
             self.head = self._find_head() if self.ready else None
 
     def places(self) -> list[int]:
-        """Acceptance places of the oldest tasks: of each priority, and all that were returned."""
-        places = [place_of(rank) for rank in self._returned]
-        for tasks in self._levels.values():
-            places += [place_of(task.rank) for task in islice(tasks, 1)]
-        return places
-
-    def _came(self, task: TaskRecord) -> None:
-        self.ready += 1
-        if self.head is None or task.rank < self.head.rank:
-            self.head = task
+        """Acceptance places of the oldest tasks: the first of each priority, and all that were returned."""
+        first = [task for tasks in self._levels.values() for task in islice(tasks, 1)]
+        return [place_of(rank) for rank in [*self._returned, *(task.rank for task in first)]]
 
     def _find_head(self) -> TaskRecord | None:
         first = self._first_queued()
         returned, order = self._returned, self._order
-        if order:
-            while order and order[0] not in returned:
-                heappop(order)
-            if order and (first is None or order[0] < first.rank):
-                return returned[order[0]]
-        return first
+        while order and order[0] not in returned:
+            heappop(order)
+        return returned[order[0]] if order and (first is None or order[0] < first.rank) else first
 
     def _first_queued(self) -> TaskRecord | None:
         while self._mask:
-            level = (self._mask & -self._mask).bit_length() - 1
-            tasks = self._levels[level]
+            tasks = self._levels[(self._mask & -self._mask).bit_length() - 1]
             while tasks:
-                task = tasks[0]
-                if task.phase is QUEUED:
-                    return task
+                if tasks[0].phase is QUEUED:
+                    return tasks[0]
                 tasks.popleft()
                 self._stale -= 1
             self._mask &= self._mask - 1
@@ -148,19 +136,20 @@ class Crew:
         while heads:
             rank, function = heads[0]
             lane = lanes.get(function)
-            if best[function] != rank or lane is None or lane.head is None:
+            head = lane.head if lane is not None else None
+            if best.get(function) != rank or lane is None or head is None:
                 heappop(heads)
-                if best[function] == rank:
+                if best.get(function) == rank:
                     del best[function]
                 continue
-            task = lane.take() if lane.head.rank == rank else None  # None: another crew was here
-            head = lane.head
-            if head is not None:
-                best[function] = head.rank
-                heapreplace(heads, (head.rank, function))
+            task = lane.take() if head.rank == rank else None  # None: another crew was here
+            following = lane.head
+            if following is not None:
+                best[function] = following.rank
+                heapreplace(heads, (following.rank, function))
             else:
-                del best[function], lanes[function]
                 heappop(heads)
+                del best[function], lanes[function]
             if task is not None:
                 return task
         return None
@@ -174,8 +163,6 @@ class Schedule:
         self._crews: dict[Functions, Crew] = {}
         self._crew_of: dict[int, Crew] = {}
         self._serving: dict[str, list[Crew]] = {}
-
-    # --- workers --------------------------------------------------------------------------------
 
     def enlist(self, worker: WorkerRecord) -> None:
         """A worker may be given tasks; it is not idle yet."""
@@ -234,36 +221,30 @@ class Schedule:
             crews = self._serving[function] = [c for c in self._crews.values() if c.serves(function)]
         return crews
 
-    # --- tasks ----------------------------------------------------------------------------------
-
     def enqueue(self, task: TaskRecord) -> None:
-        """A task waits for a worker: at the end if it is QUEUED, in its old place if RETURNED."""
+        """A task waits for a worker."""
         function = task.terms.function
         lane = self._lanes.get(function)
         if lane is None:
             lane = self._lanes[function] = Lane(function)
-        if task.phase is QUEUED:
-            lane.append(task)
-        else:
-            lane.put_back(task)
+        lane.put(task)
         if lane.head is task:
             for crew in self._crews_serving(function):
                 crew.announce(function, task.rank)
 
     def withdraw(self, task: TaskRecord) -> None:
         """A task that waited has just left the phase in which it did."""
-        function = task.terms.function
-        lane = self._lanes[function]
+        lane = self._lanes[task.terms.function]
         lane.withdraw(task)
         if not lane.ready:
-            del self._lanes[function]
+            del self._lanes[lane.function]
 
     def next_for(self, worker: WorkerRecord) -> TaskRecord | None:
         """Take the first ready task that the worker can run."""
         return self._crew_of[worker.instance].take(self._lanes) if self._lanes else None
 
     def waiting(self) -> dict[str, int]:
-        """Ready tasks by function."""
+        """How many tasks wait, by function."""
         return {function: lane.ready for function, lane in self._lanes.items()}
 
     def oldest_place(self) -> int | None:

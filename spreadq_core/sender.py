@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from spreadq_core.image import freeze, thaw
 from spreadq_core.link import Groups, Link, Speaker
 from spreadq_core.messages import About, AnyMessage, Outcome, Response, Status, Submit
 from spreadq_core.notes import NoteName
-from spreadq_core.policy import Policy
+from spreadq_core.policy import DEFAULT, Policy
 from spreadq_core.terms import REMEMBERED_LIMIT, Terms
 from spreadq_core.terms import encode as encode_terms
 from spreadq_core.timers import Timeouts
@@ -94,7 +95,7 @@ class Sender:
         UsageError: the queue's name is illegal.
     """
 
-    def __init__(self, queue: str, instance: Instance, about: About, policy: Policy = Policy()) -> None:
+    def __init__(self, queue: str, instance: Instance, about: About, policy: Policy = DEFAULT) -> None:
         self.groups = QueueGroups.of(queue)
         self.policy = policy
         self._home: Groups = (self.groups.submit,)
@@ -158,12 +159,12 @@ class Sender:
         """End a turn: all that is to be said, in as few frames as possible."""
         state, link = self.state, self.state.uplink.link
         if state.closing_at is not None and (
-            link.waiting or now >= state.closing_at + self.policy.receipt_delay
+            link.mail or now >= state.closing_at + self.policy.receipt_delay
         ):
             self._say_closed(state.closing)
             state.closing, state.closing_at = [], None
-        if state.confirm and link.waiting:
-            link.queue(self._home, m.Confirm())
+        if state.confirm and link.mail:
+            link.mail.append(m.Confirm())
             state.confirm = False
         known = len(link.unreceipted)
         out = state.uplink.flush(now, self.policy)
@@ -191,7 +192,7 @@ class Sender:
         return freeze(self.state, now)
 
     @classmethod
-    def restore(cls, image: bytes, now: Nanos, policy: Policy = Policy()) -> Sender:
+    def restore(cls, image: bytes, now: Nanos, policy: Policy = DEFAULT) -> Sender:
         """The sender that `snapshot` was taken of, as if the time were `now`."""
         state = thaw(SenderState, image, now)
         speaker = state.uplink.speaker
@@ -217,7 +218,7 @@ class Sender:
             self._expiries.add(counter, now + event.expiry)
         if event.confirm:
             state.confirm = True
-        state.uplink.link.queue(self._home, submit)
+        state.uplink.link.mail.append(submit)
 
     def _encoded_terms(self, event: e.SubmitRequested) -> bytes:
         key = (
@@ -294,14 +295,14 @@ class Sender:
         state.closing, state.closing_at = [], None
         for request in state.open.values():
             request.submit.again = again
-            link.queue(self._home, request.submit)
+            link.mail.append(request.submit)
         state.marks, state.marked = [], state.last if again else 0
         state.confirm = bool(state.unaccepted_at)
 
     def _say_closed(self, ranges: list[list[int]]) -> None:
         for start in range(0, len(ranges), RANGES_LIMIT):
             some = tuple((first, last) for first, last in ranges[start : start + RANGES_LIMIT])
-            self.state.uplink.link.queue(self._home, m.Closed(some))
+            self.state.uplink.link.mail.append(m.Closed(some))
 
     def _mark(self, number: int, messages: list[AnyMessage]) -> None:
         """Remember which new tasks a frame has: the outcome of one of them receipts the frame."""
@@ -322,10 +323,11 @@ class Sender:
 
     def _received(self, event: e.Received) -> None:
         state, uplink = self.state, self.state.uplink
+        messages: Sequence[AnyMessage]
         try:
             frame = uplink.read(event)
             if frame.link and frame.target != uplink.speaker.instance:  # a worker's: its outcomes are ours
-                messages = [x for x in frame.messages if isinstance(x, Outcome | Response)]
+                messages = [said for said in frame.messages if isinstance(said, Outcome | Response)]
             elif uplink.is_called(frame):
                 self._open_link()
                 return

@@ -42,7 +42,7 @@ class Uplink(msgspec.Struct, gc=False):
     def open(self, hello: AnyMessage, policy: Policy) -> Link:
         """A new link to whoever manages, with a hello in it."""
         self.link = Link(self.link.number + 1, self.home, Service.AGREED, grant=policy.manager_window)
-        self.link.queue(self.home, hello)
+        self.link.mail.append(hello)
         return self.link
 
     def read(self, event: Received) -> Frame:

@@ -15,7 +15,7 @@ from spreadq_core.image import freeze, thaw
 from spreadq_core.link import Groups, Link, Speaker
 from spreadq_core.messages import About, Outcome, Status
 from spreadq_core.notes import NoteName
-from spreadq_core.policy import Policy
+from spreadq_core.policy import DEFAULT, Policy
 from spreadq_core.records import AttemptKey
 from spreadq_core.terms import TermsTable
 from spreadq_core.uplink import Uplink
@@ -50,6 +50,7 @@ class WorkerState(msgspec.Struct, gc=False):
         functions: that it serves, None for all.
         jobs: that it holds.
         running: how many of them are not over.
+        cancelled: how many of those were told to stop.
         lease: that the manager grants; 0 before it is welcome.
         stops: how often it was asked to stop.
         stop_at: when it gives back what runs or, when nothing runs, leaves whatever is unreceipted.
@@ -61,6 +62,7 @@ class WorkerState(msgspec.Struct, gc=False):
     functions: tuple[str, ...] | None
     jobs: dict[AttemptKey, Job] = {}
     running: int = 0
+    cancelled: int = 0
     lease: Nanos = 0
     stops: int = 0
     stop_at: Nanos | None = None
@@ -89,7 +91,7 @@ class Worker:
         about: About,
         functions: tuple[str, ...] | None,
         capacity: int = 1,
-        policy: Policy = Policy(),
+        policy: Policy = DEFAULT,
     ) -> None:
         self.groups = QueueGroups.of(queue)
         if not 1 <= capacity <= policy.capacity_limit:
@@ -144,16 +146,14 @@ class Worker:
         state = self.state
         if state.left:
             return None
-        return earliest(
-            state.uplink.deadline(self.policy), self._renew_at(), state.stop_at, self._hung_at()
-        )
+        return earliest(state.uplink.deadline(self.policy), self._renew_at(), state.stop_at, self._hung_at())
 
     def snapshot(self, now: Nanos) -> bytes:
         """All state as bytes; equal situations give equal bytes."""
         return freeze(self.state, now)
 
     @classmethod
-    def restore(cls, image: bytes, now: Nanos, policy: Policy = Policy()) -> Worker:
+    def restore(cls, image: bytes, now: Nanos, policy: Policy = DEFAULT) -> Worker:
         """The worker that `snapshot` was taken of, as if the time were `now`."""
         state = thaw(WorkerState, image, now)
         speaker = state.uplink.speaker
@@ -179,19 +179,20 @@ class Worker:
 
     def _open_link(self) -> None:
         """Greet whoever manages, and say all that it may not know: claims first, then how they ended."""
-        state, home = self.state, self._home
+        state = self.state
         hello = m.WorkerHello(state.uplink.about, state.capacity, state.functions)
         link = state.uplink.open(hello, self.policy)
         for job in state.jobs.values():
             assign = job.assign
             expires_in = 0 if job.expires_at is None else max(1, job.expires_at - self._now)
-            link.queue(home, m.Claim(assign.sender, assign.number, assign.strikes, expires_in, assign.task))
-        link.queue(home, m.Ready())
+            claim = m.Claim(assign.sender, assign.number, assign.strikes, expires_in, assign.task)
+            link.mail.append(claim)
+        link.mail.append(m.Ready())
         if state.stops:
-            link.queue(home, m.Draining())
+            link.mail.append(m.Draining())
         for job in state.jobs.values():
             for message in job.said:
-                link.queue(self._audience(job, message), message)
+                self._tell(job, message)
         state.lease = 0
 
     def _received(self, event: e.Received) -> None:
@@ -245,9 +246,10 @@ class Worker:
         key = (cancel.sender, cancel.counter, cancel.number)
         job = self.state.jobs.get(key)
         if job is None:
-            self.state.uplink.link.queue(self._home, m.JobOver(*key))
+            self.state.uplink.link.mail.append(m.JobOver(*key))
         elif not job.over and job.cancelled_at is None:
             job.cancelled_at = self._now
+            self.state.cancelled += 1
             self._effects.append(CancelJob(*key))
 
     def _job_responded(self, event: e.JobResponded) -> None:
@@ -272,17 +274,24 @@ class Worker:
     def _end(self, job: Job, message: End) -> None:
         job.over = True
         self.state.running -= 1
+        if job.cancelled_at is not None:
+            self.state.cancelled -= 1
         self._say(job, message)
 
     def _say(self, job: Job, message: m.Response | End) -> None:
         job.said.append(message)
-        self.state.uplink.link.queue(self._audience(job, message), message)
+        self._tell(job, message)
 
-    def _audience(self, job: Job, message: m.Response | End) -> Groups:
+    def _tell(self, job: Job, message: m.Response | End) -> None:
         """Responses and successes go to the caller, too; how an attempt failed concerns the managers."""
-        kind, caller = type(message), job.assign.reply_to
-        told = kind is m.Response or (kind is Outcome and message.status is Status.DONE)  # type: ignore[union-attr]
-        return (caller, self.groups.work) if told and caller else self._home
+        link, caller = self.state.uplink.link, job.assign.reply_to
+        if caller and (
+            isinstance(message, m.Response)
+            or (isinstance(message, Outcome) and message.status is Status.DONE)
+        ):
+            link.casts.setdefault((caller, self.groups.work), []).append(message)
+        else:
+            link.mail.append(message)
 
     # --- the end, and time ----------------------------------------------------------------------
 
@@ -291,7 +300,7 @@ class Worker:
         state.stops += 1
         if state.stops == 1:
             state.stop_at = self._now + self.policy.drain_timeout
-            state.uplink.link.queue(self._home, m.Draining())
+            state.uplink.link.mail.append(m.Draining())
         else:
             self._give_back()
 
@@ -320,10 +329,10 @@ class Worker:
     def _hung_at(self) -> Nanos | None:
         """When all slots will have been held for too long by jobs that do not stop."""
         state = self.state
-        if state.running < state.capacity:
+        if not state.capacity <= state.running <= state.cancelled:
             return None
-        cancelled = [job.cancelled_at for job in state.jobs.values() if not job.over]
-        return None if None in cancelled else max(at or 0 for at in cancelled) + self.policy.hung_grace
+        cancelled = [job.cancelled_at or 0 for job in state.jobs.values() if not job.over]
+        return max(cancelled) + self.policy.hung_grace
 
     def _tick(self, _: e.Tick) -> None:
         state, hung_at = self.state, self._hung_at()
