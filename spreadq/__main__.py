@@ -1,0 +1,5 @@
+"""`python -m spreadq`: the command `spreadq`."""
+
+from spreadq.programs.cli import main
+
+main()

@@ -1,0 +1,404 @@
+"""`spreadq demo`: real work spread over real processes, one of them killed on the way, nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import msgspec
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from spreadq.async_sender import AsyncSender
+from spreadq.errors import NoManager
+from spreadq.programs.demo_tasks import EXECUTIONS_VARIABLE, FileCounts, count_text
+from spreadq.status import ask_status
+from spreadq_core.errors import SpreadqError, UsageError
+
+START_TIMEOUT = 15.0
+"""Seconds that daemon, manager and workers have to be there."""
+
+RESULT_TIMEOUT = 60.0
+"""Seconds after which a task without result counts as lost."""
+
+OUTSTANDING_PER_WORKER = 4
+"""Tasks that are submitted ahead."""
+
+FILES_LIMIT = 50_000
+"""Files that are counted at most."""
+
+SNIFFED = 4096
+"""Bytes at a file's beginning that tell whether it is text."""
+
+
+@attrs.define
+class Outcome:
+    """What the demo measured."""
+
+    tasks: int
+    seconds: float
+    latencies_ms: list[float]
+    killed: int
+    reassign_ms: list[float]
+    lost: int
+    duplicate_runs: int
+    matches_reference: bool
+    lines: int
+    words: int
+    commonest: list[tuple[str, int]]
+
+    def document(self) -> dict[str, Any]:
+        """The form for programs; its keys are part of the public interface."""
+        return {
+            "tasks": self.tasks,
+            "seconds": round(self.seconds, 3),
+            "tasks_per_s": round(self.tasks / self.seconds, 1),
+            "latency_ms": {
+                "p50": _quantile(self.latencies_ms, 0.5),
+                "p99": _quantile(self.latencies_ms, 0.99),
+            },
+            "killed": self.killed,
+            "reassign_ms": {
+                "p50": _quantile(self.reassign_ms, 0.5),
+                "max": max(self.reassign_ms, default=None),
+            },
+            "lost": self.lost,
+            "duplicate_runs": self.duplicate_runs,
+            "matches_reference": self.matches_reference,
+            "lines": self.lines,
+            "words": self.words,
+            "commonest": [name for name, _ in self.commonest],
+        }
+
+
+async def run_demo(
+    directory: Path | None,
+    *,
+    workers: int,
+    spread: str | None,
+    executions: Path | None,
+    as_json: bool,
+) -> int:
+    """Run the demo, and print what came of it.
+
+    Returns:
+        Exit status: 0 if the results are those of a plain loop over the same files.
+
+    Raises:
+        UsageError: there are no text files, or fewer than two workers are wanted.
+        CannotConnectError: there is no daemon at the address given.
+    """
+    if workers < 2:
+        raise UsageError("the demo needs at least 2 workers, for it kills one")
+    files = text_files(directory) if directory else standard_library()
+    if not files:
+        raise UsageError(f"there are no text files in {directory}")
+    console = Console(stderr=as_json, quiet=as_json and not sys.stderr.isatty())
+    with (
+        tempfile.TemporaryDirectory(prefix="spreadq-demo-") as scratch,
+        _Cluster(Path(scratch), workers, spread, executions) as cluster,
+    ):
+        await cluster.wait_until_ready()
+        outcome = await _count(files, cluster, console)
+    if as_json:
+        print(json.dumps(outcome.document()))
+    else:
+        _show(outcome, console)
+    return 0 if outcome.matches_reference and not outcome.lost else 1
+
+
+def standard_library() -> list[str]:
+    """The sources of Python's standard library, without what was installed beside it."""
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    foreign = (str(stdlib / "site-packages"), str(stdlib / "dist-packages"))
+    return [path for path in text_files(stdlib) if path.endswith(".py") and not path.startswith(foreign)]
+
+
+def text_files(directory: Path) -> list[str]:
+    """The text files below a directory, in order of their names, without links and caches."""
+    if not directory.is_dir():
+        raise UsageError(f"{directory} is no directory")
+    found = []
+    for parent, directories, names in os.walk(directory):
+        directories[:] = sorted(name for name in directories if name not in ("__pycache__", ".git"))
+        for name in sorted(names):
+            path = Path(parent, name)
+            with contextlib.suppress(OSError):
+                if path.is_file() and not path.is_symlink() and _is_text(path):
+                    found.append(str(path))
+                    if len(found) == FILES_LIMIT:
+                        return found
+    return found
+
+
+def _is_text(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(SNIFFED)
+    return b"\0" not in start
+
+
+class _Cluster:
+    """Daemon, manager and workers as processes of their own, in a directory of their own."""
+
+    def __init__(self, scratch: Path, workers: int, spread: str | None, executions: Path | None) -> None:
+        self.queue = f"demo-{secrets.token_hex(4)}"
+        self.executions = executions or scratch / "executions"
+        self.address = spread or f"unix:{scratch / 'socket'}"
+        self._scratch = scratch
+        self._embedded = spread is None
+        self._count = workers
+        self._programs: list[subprocess.Popen[bytes]] = []
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        """By name."""
+
+    def __enter__(self) -> Self:
+        if self._embedded:
+            self._start("daemon", "--port", "0", "--unix", str(self._scratch / "socket"))
+            self._wait_for_socket()
+        self._start("manager", self.queue, "--spread", self.address, "--state", str(self._scratch / "state"))
+        for number in range(1, self._count + 1):
+            name = f"worker-{number}"
+            target = "spreadq.programs.demo_tasks:app"
+            self.workers[name] = self._start(
+                "worker", target, "-Q", self.queue, "--spread", self.address, "--name", name
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for program in reversed(self._programs):
+            if program.poll() is None:
+                program.send_signal(signal.SIGCONT)
+                program.terminate()
+        for program in self._programs:
+            try:
+                program.wait(5)
+            except subprocess.TimeoutExpired:
+                program.kill()
+                program.wait()
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        log = (self._scratch / f"{arguments[0]}-{len(self._programs)}.log").open("wb")
+        environment = {**os.environ, EXECUTIONS_VARIABLE: str(self.executions.absolute())}
+        with log:
+            program = subprocess.Popen(
+                [sys.executable, "-m", "spreadq", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+        self._programs.append(program)
+        return program
+
+    def _wait_for_socket(self) -> None:
+        end = time.monotonic() + START_TIMEOUT
+        while not (self._scratch / "socket").exists():
+            if self._programs[0].poll() is not None or time.monotonic() > end:
+                raise SpreadqError(f"the embedded daemon does not start: {self._last_words()}")
+            time.sleep(0.01)
+
+    async def wait_until_ready(self) -> None:
+        """Until all workers can be given tasks."""
+        end = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < end:
+            if any(program.poll() is not None for program in self._programs):
+                break
+            with contextlib.suppress(NoManager):
+                status = await asyncio.to_thread(ask_status, self.queue, self.address)
+                if sum(worker["state"] != "greeted" for worker in status["workers"]) == self._count:
+                    return
+        raise SpreadqError(f"the demo's processes do not get ready: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        lines = [log.read_text(errors="replace").splitlines()[-1:] for log in self._scratch.glob("*.log")]
+        return " | ".join(line for last in lines for line in last) or "(they say nothing)"
+
+    def traces(self) -> list[list[str]]:
+        """The lines that jobs of this run left: start or end, task, process, time, path."""
+        with contextlib.suppress(FileNotFoundError):
+            text = self.executions.read_text(encoding="utf-8", errors="surrogateescape")
+            return [line.split(" ", 4) for line in text.splitlines()]
+        return []
+
+    async def kill_one_in_a_job(self) -> tuple[str, float]:
+        """Kill a worker while it runs a job.
+
+        Returns:
+            The task that it ran, and when it was killed.
+        """
+        for worker in _forever(list(self.workers.values())):
+            worker.send_signal(signal.SIGSTOP)  # so that what we see stays as it is
+            running: dict[str, None] = {}
+            for what, task, pid, *_ in self.traces():
+                if int(pid) == worker.pid:
+                    running = {task: None} if what == "start" else {}
+            if running:
+                killed_at = time.time()
+                worker.kill()
+                return next(iter(running)), killed_at
+            worker.send_signal(signal.SIGCONT)
+            await asyncio.sleep(0.002)
+        raise AssertionError
+
+
+def _forever(items: list[Any]) -> Iterator[Any]:
+    while True:
+        yield from items
+
+
+async def _count(files: list[str], cluster: _Cluster, console: Console) -> Outcome:
+    """Send all files through the queue, a few at a time, and kill a worker half-way."""
+    results: dict[str, FileCounts | None] = {}
+    latencies: list[float] = []
+    begun: list[str] = []
+    half = asyncio.Event()
+
+    async with AsyncSender(cluster.queue, address=cluster.address, name="demo") as sender:
+
+        async def work(queue: Iterator[str]) -> None:
+            for path in queue:
+                begun.append(path)
+                start = time.perf_counter()
+                try:
+                    value = await sender.call("count_file", [path], timeout=RESULT_TIMEOUT)
+                    results[path] = msgspec.convert(value, FileCounts)
+                except SpreadqError:
+                    results[path] = None
+                latencies.append((time.perf_counter() - start) * 1000)
+                if len(results) >= len(files) // 2:
+                    half.set()
+
+        async def kill() -> tuple[str, float]:
+            await half.wait()
+            return await cluster.kill_one_in_a_job()
+
+        start = time.perf_counter()
+        killer = asyncio.create_task(kill())
+        watcher = asyncio.create_task(_watch(cluster, len(files), results, console))
+        shared = iter(files)
+        outstanding = OUTSTANDING_PER_WORKER * len(cluster.workers)
+        await asyncio.gather(*(work(shared) for _ in range(outstanding)))
+        seconds = time.perf_counter() - start
+        task, killed_at = await killer
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
+    return _evaluate(files, results, seconds, latencies, cluster, task, killed_at)
+
+
+def _evaluate(
+    files: list[str],
+    results: dict[str, FileCounts | None],
+    seconds: float,
+    latencies: list[float],
+    cluster: _Cluster,
+    killed_task: str,
+    killed_at: float,
+) -> Outcome:
+    """Hold what the workers counted, and how often they did, against a plain loop over the same files."""
+    traces = [trace for trace in cluster.traces() if trace[4] in results]
+    ends = Counter(task for what, task, *_ in traces if what == "end")
+    again = [
+        (float(at) - killed_at) * 1000
+        for what, task, _, at, _ in traces
+        if what == "start" and task == killed_task and float(at) > killed_at
+    ]
+    reference = {path: _count_or_none(path) for path in files}
+    identifiers: Counter[str] = Counter()
+    counted = [result for result in results.values() if result is not None]
+    for result in counted:
+        identifiers.update(dict(result.identifiers))
+    return Outcome(
+        tasks=len(files),
+        seconds=seconds,
+        latencies_ms=latencies,
+        killed=1,
+        reassign_ms=again[:1],
+        lost=sum(result is None for result in results.values()),
+        duplicate_runs=sum(count - 1 for count in ends.values()),
+        matches_reference=results == reference,
+        lines=sum(result.lines for result in counted),
+        words=sum(result.words for result in counted),
+        commonest=sorted(identifiers.items(), key=lambda item: (-item[1], item[0]))[:8],
+    )
+
+
+def _count_or_none(path: str) -> FileCounts | None:
+    with contextlib.suppress(OSError):
+        return count_text(Path(path))
+    return None
+
+
+async def _watch(
+    cluster: _Cluster, total: int, results: dict[str, FileCounts | None], console: Console
+) -> None:
+    """Show a live table of who does what, on a terminal."""
+    if not console.is_terminal:
+        return
+    with Live(console=console, refresh_per_second=8, transient=True) as live:
+        while True:
+            with contextlib.suppress(SpreadqError):
+                status = await asyncio.to_thread(ask_status, cluster.queue, cluster.address)
+                live.update(_live_table(status, cluster, len(results), total))
+            await asyncio.sleep(0.1)
+
+
+def _live_table(status: dict[str, Any], cluster: _Cluster, done: int, total: int) -> Table:
+    table = Table(title=f"{done} of {total} files counted", box=None)
+    for heading in ("worker", "process", "state", "jobs done"):
+        table.add_column(heading, justify="right" if heading in ("process", "jobs done") else "left")
+    present = {worker["name"]: worker for worker in status["workers"]}
+    for name, process in cluster.workers.items():
+        worker = present.get(name)
+        if worker is None:
+            table.add_row(name, str(process.pid), "[red]killed[/red]", "")
+        else:
+            table.add_row(name, str(process.pid), worker["state"], str(worker["done"]))
+    return table
+
+
+def _show(outcome: Outcome, console: Console) -> None:
+    document = outcome.document()
+    again = document["reassign_ms"]["max"]
+    console.print(
+        f"{outcome.tasks} files counted: {outcome.lines:,} lines, {outcome.words:,} words; "
+        f"commonest identifiers: {', '.join(document['commonest'])}",
+        highlight=False,
+    )
+    console.print(
+        f"{document['tasks_per_s']:.0f} tasks/s for {outcome.seconds:.1f} s; latency p50 "
+        f"{document['latency_ms']['p50']:.1f} ms, p99 {document['latency_ms']['p99']:.1f} ms",
+        highlight=False,
+    )
+    restarted = (
+        "its job was not started again" if again is None else f"its job ran elsewhere after {again:.1f} ms"
+    )
+    console.print(f"{outcome.killed} worker killed in a job: {restarted}", highlight=False)
+    console.print(
+        f"lost = {outcome.lost}; runs that happened twice = {outcome.duplicate_runs}", highlight=False
+    )
+    if outcome.matches_reference:
+        console.print("[green]the results are those of a plain loop over the same files[/green]")
+    else:
+        console.print("[red]the results differ from those of a plain loop over the same files[/red]")
+
+
+def _quantile(values: list[float], q: float) -> float | None:
+    """Nearest rank; None where there is nothing."""
+    if not values:
+        return None
+    return round(sorted(values)[min(len(values) - 1, int(q * len(values)))], 3)

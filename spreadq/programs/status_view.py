@@ -1,0 +1,67 @@
+"""A queue's state for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_STATE_STYLES = {"working": "green", "available": "", "greeted": "yellow", "draining": "yellow"}
+
+
+def show_status(document: dict[str, Any], console: Console | None = None) -> None:
+    """Print a report, as `report` makes it."""
+    console = console or Console()
+    manager, tasks = document["manager"], document["tasks"]
+    console.print(
+        f"[bold]{document['queue']}[/bold]  managed by {manager['name']} (process {manager['pid']} on "
+        f"{manager['host']}) for {_age(manager['uptime_s'])}, kept in {manager['durability']}",
+        highlight=False,
+    )
+    shown = (
+        "queued",
+        "running",
+        "done",
+        "failed",
+        "buried",
+        "expired",
+        "cancelled",
+        "rejected",
+        "reassigned",
+    )
+    console.print("  ".join(f"{name} [bold]{tasks[name]}[/bold]" for name in shown), highlight=False)
+    if tasks["queued"]:
+        console.print(f"the oldest waits since {_age(document['oldest_age_s'])}", highlight=False)
+    for function, count in document["unserved"].items():
+        console.print(
+            Text(f"{count} wait for a worker that serves {function!r}; none is here", style="yellow")
+        )
+    if not document["workers"]:
+        console.print("no workers", style="yellow")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("worker", "host", "pid", "state", "running", "idle", "done", "functions"):
+        numeric = heading in ("pid", "running", "idle", "done")
+        table.add_column(heading, justify="right" if numeric else "left")
+    for worker in document["workers"]:
+        functions = worker["functions"]
+        table.add_row(
+            worker["name"],
+            worker["host"],
+            str(worker["pid"]),
+            Text(worker["state"], style=_STATE_STYLES.get(worker["state"], "")),
+            f"{worker['running']}/{worker['capacity']}",
+            "" if worker["running"] else _age(worker["idle_s"]),
+            str(worker["done"]),
+            "all" if functions is None else " ".join(functions),
+        )
+    console.print(table)
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1f} s"
