@@ -11,6 +11,7 @@ raises, at once and in every state.
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 import string
@@ -205,11 +206,6 @@ def random_name() -> str:
     return "".join(secrets.choice(alphabet) for _ in range(PRIVATE_NAME_LIMIT))
 
 
-def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not value > 0:
-        raise UsageError(f"backoff: {attribute.name} is {value}; use a number above 0")
-
-
 @attrs.frozen
 class Backoff:
     """How long to wait before the next attempt to connect.
@@ -220,12 +216,22 @@ class Backoff:
         limit: seconds that no wait exceeds.
         jitter: gives 0..1; a wait is between half and all of its length, so that those who lost the
             same daemon do not all come back at once.
+
+    Raises:
+        UsageError: there can be no such waits.
     """
 
-    initial: float = attrs.field(default=0.1, validator=_positive)
-    factor: float = attrs.field(default=2.0, validator=attrs.validators.ge(1.0))
-    limit: float = attrs.field(default=5.0, validator=_positive)
+    initial: float = 0.1
+    factor: float = 2.0
+    limit: float = 5.0
     jitter: Callable[[], float] = random.random
+
+    def __attrs_post_init__(self) -> None:
+        if not (0 < self.initial < math.inf and 1 <= self.factor < math.inf and 0 < self.limit < math.inf):
+            raise UsageError(
+                f"backoff from {self.initial} by {self.factor} to {self.limit}: use seconds above 0, and a "
+                "factor of at least 1"
+            )
 
     def delays(self) -> Iterator[float]:
         """Give one wait after the other, in seconds, without end."""

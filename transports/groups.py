@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -18,11 +18,9 @@ from spreadq_core.errors import InvariantError
 from spreadq_core.events import Cause, Received, TransportEvent, ViewChanged
 from transports.spread.messages import (
     SELF_DISCARD,
-    ClientMessage,
     Data,
     GroupId,
     Join,
-    Kill,
     Leave,
     Membership,
     SelfLeave,
@@ -34,6 +32,9 @@ PRIVATE_MARK: Final = "#"
 
 _ADDRESS: Final = 0x7F000001
 """127.0.0.1 in group ids: the daemons that are built on this serve one machine (PROTOCOL 6.1)."""
+
+Request: TypeAlias = Data | Join | Leave
+"""What members ask for while they are connected (PROTOCOL 4)."""
 
 
 def private_group(private_name: str, daemon_name: str) -> str:
@@ -141,7 +142,7 @@ class GroupSpace:
         self._members[member.name] = member
         self.generation += 1
 
-    def apply(self, member: Member, request: ClientMessage) -> list[News]:
+    def apply(self, member: Member, request: Request) -> list[News]:
         """Carry out what a connected `member` asks for (PROTOCOL 4)."""
         match request:
             case Data():
@@ -150,8 +151,6 @@ class GroupSpace:
                 return self._join(member, request.group)
             case Leave():
                 return self._leave(member, request.group)
-            case Kill():
-                return self.disconnect(member)
 
     def disconnect(self, member: Member) -> list[News]:
         """Remove `member` from everything: one view for each group that goes on, groups sorted."""

@@ -15,9 +15,9 @@ from spreadq_core.effects import Service
 from spreadq_core.errors import UsageError
 from spreadq_core.events import Connected, Disconnected, TransportEvent
 from transports.base import ClosedError, Deliver, NameSource, TransportError, check_group, check_message
-from transports.groups import GroupSpace, Member, News, private_group
+from transports.groups import GroupSpace, Member, News, Request, private_group
 from transports.spread.handshake import NotUniqueError
-from transports.spread.messages import AGREED, FIFO, ClientMessage, Data, Join, Leave
+from transports.spread.messages import AGREED, FIFO, Data, Join, Leave
 
 BUS_NAME: Final = "memory"
 """Stands for the daemon in the private group names of a bus: `#m1#memory`."""
@@ -72,7 +72,7 @@ class Hub:
         """Give back a reserved name under which nobody was connected."""
         self._taken.remove(name)
 
-    def apply(self, member: Member, request: ClientMessage) -> None:
+    def apply(self, member: Member, request: Request) -> None:
         """Give `request` its place in the total order."""
         for news in self.space.apply(member, request):
             news.deliver()
@@ -115,7 +115,7 @@ class MemoryTransport(Member):
         super().__init__("", membership=membership)
         self._hub = hub
         self._deliver = deliver
-        self._requests: list[ClientMessage] = []
+        self._requests: list[Request] = []
         self._inbox: list[TransportEvent] = []
         self._closed = False
 
@@ -191,7 +191,7 @@ class MemoryTransport(Member):
         if events:
             self._deliver(events)
 
-    def _request(self, request: ClientMessage) -> None:
+    def _request(self, request: Request) -> None:
         if self.name:
             self._requests.append(request)
 

@@ -1,0 +1,5 @@
+"""Tests of the transports."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.transports.contract")

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from uuid import uuid4
 
 import pytest
 import uvloop
+
+from tests.transports.contract import TIMEOUT
+from transports.daemon.server import Daemon
 
 REAL_DAEMON = os.environ.get("SPREADQ_TEST_DAEMON", "")
 """Address of a real Spread daemon, such as `4803@127.0.0.1`; empty: there is none."""
@@ -29,6 +35,27 @@ def daemon_address(request: pytest.FixtureRequest) -> str:
     if request.param == "real":
         return REAL_DAEMON
     return request.getfixturevalue("embedded_daemon")
+
+
+@pytest.fixture(scope="session")
+def embedded_daemon() -> Iterator[str]:
+    """Address of an embedded daemon in a thread of its own, so that blocking clients can wait for it."""
+    started: queue.SimpleQueue[tuple[str, Callable[[], object]]] = queue.SimpleQueue()
+
+    async def serve() -> None:
+        daemon = Daemon()
+        stop = asyncio.Event()
+        await daemon.start(port=0)
+        started.put((daemon.address, partial(asyncio.get_running_loop().call_soon_threadsafe, stop.set)))
+        await stop.wait()
+        await daemon.stop()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+    thread.start()
+    address, stop = started.get(timeout=TIMEOUT)
+    yield address
+    stop()
+    thread.join(TIMEOUT)
 
 
 @pytest.fixture

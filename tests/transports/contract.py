@@ -258,6 +258,7 @@ class TransportContract:
         alice.say(group, body=b"data")
         alice.transport.leave(group)
         alice.transport.flush()
+        await alice.until(lambda event: isinstance(event, ViewChanged) and event.members == ())
         silent.transport.leave(group)
         events = await silent.all_so_far()
         assert [type(event) for event in events] == [Received]

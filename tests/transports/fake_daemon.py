@@ -14,11 +14,12 @@ from tests.transports.contract import TIMEOUT
 from transports.spread.handshake import (
     AUTH_CHOICE_SIZE,
     Accept,
-    ConnectRequest,
     encode_accept,
     encode_auth_list,
     parse_connect_request,
 )
+from transports.spread.messages import Data, Kill
+from transports.spread.wire import encode
 
 DAEMON = "fake"
 
@@ -29,11 +30,8 @@ class Client:
     def __init__(self, connection: socket.socket) -> None:
         connection.settimeout(TIMEOUT)
         self.socket = connection
-        self.request: ConnectRequest | None = None
-
-    @property
-    def session(self) -> str:
-        return f"#{self.request.name}#{DAEMON}"
+        self.session = ""
+        """Private group name, once there is one."""
 
     def take(self, size: int) -> bytes:
         """Read exactly so many bytes; fewer at the end of the stream."""
@@ -43,9 +41,10 @@ class Client:
         return data
 
     def take_rest(self) -> bytes:
-        """Read until the end of the stream."""
+        """Read until the client ends the stream, or asks for its end with a KILL."""
+        kill = encode(Kill(self.session, self.session))
         data = b""
-        while chunk := self.socket.recv(65536):
+        while not data.endswith(kill) and (chunk := self.socket.recv(65536)):
             data += chunk
         return data
 
@@ -54,7 +53,8 @@ class Client:
 
     def take_request(self) -> None:
         """Read the connect request as a real daemon does: all of it must come in one piece."""
-        self.request, _ = parse_connect_request(self.socket.recv(16))
+        request, _ = parse_connect_request(self.socket.recv(16))
+        self.session = f"#{request.name}#{DAEMON}"
 
     def accept(self) -> None:
         """Shake hands to the end."""
@@ -72,18 +72,29 @@ class Client:
 Script = Callable[[Client], None]
 
 
+def message(body: bytes) -> bytes:
+    """What another client says to `room`."""
+    return encode(Data("#other#fake", ("room",), 0, body))
+
+
+def accept_and_wait(client: Client) -> None:
+    """Script of a daemon that has nothing to say."""
+    client.accept()
+    client.take_rest()
+
+
 class FakeDaemon:
     """Plays one script for each connection, one after the other, in a thread of its own.
 
     The last script is repeated. What a script raises is raised again when the daemon ends.
     """
 
-    def __init__(self, *scripts: Script, path: Path | None = None) -> None:
+    def __init__(self, *scripts: Script, path: Path | None = None, backlog: int = 16) -> None:
         self._scripts = scripts
         self._path = path
         self._listener = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
         self._listener.bind(str(path) if path else ("127.0.0.1", 0))
-        self._listener.listen()
+        self._listener.listen(backlog)
         self._errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self.connections = 0

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+from collections.abc import AsyncIterator, Callable
 from typing import Any
+
+import pytest
 
 from spreadq_core.events import TransportEvent
 from tests.transports.contract import TIMEOUT, Member, Network
 from transports.base import Backoff
 from transports.spread.asyncio_client import AsyncioSpread
 from transports.spread.blocking_client import BlockingSpread
+
+Make = Callable[..., "SpreadMember"]
 
 QUICK = Backoff(initial=0.02, factor=1.0, limit=0.02, jitter=lambda: 1.0)
 
@@ -28,7 +34,8 @@ class SpreadMember(Member):
         """Close, and wait until nothing is left."""
         raise NotImplementedError
 
-    def socket(self) -> socket.socket:
+    def fileno(self) -> int:
+        """Descriptor of the socket underneath, to be broken."""
         raise NotImplementedError
 
 
@@ -59,8 +66,8 @@ class AsyncioMember(SpreadMember):
         self.transport.close()
         await self.transport.wait_closed()
 
-    def socket(self) -> socket.socket:
-        return self.transport._connection._socket
+    def fileno(self) -> int:
+        return self.transport._connection._transport.get_extra_info("socket").fileno()
 
 
 class BlockingMember(SpreadMember):
@@ -83,8 +90,8 @@ class BlockingMember(SpreadMember):
     async def end(self) -> None:
         self.transport.close()
 
-    def socket(self) -> socket.socket:
-        return self.transport._socket
+    def fileno(self) -> int:
+        return self.transport.fileno()
 
 
 class SpreadNetwork(Network):
@@ -104,8 +111,28 @@ class SpreadNetwork(Network):
 
     async def interrupt(self, member: Member) -> None:
         assert isinstance(member, SpreadMember)
-        member.socket().shutdown(socket.SHUT_RDWR)
+        with socket.socket(fileno=os.dup(member.fileno())) as same:
+            same.shutdown(socket.SHUT_RDWR)
 
     async def end(self) -> None:
         for member in self._members:
+            await member.end()
+
+
+class ClientTests:
+    """Base of tests that make clients of one kind themselves."""
+
+    member: type[SpreadMember]
+
+    @pytest.fixture
+    async def make(self) -> AsyncIterator[Make]:
+        """Make a client; it is ended after the test."""
+        members: list[SpreadMember] = []
+
+        def make(address: str, **options: Any) -> SpreadMember:
+            members.append(self.member(address, **options))
+            return members[-1]
+
+        yield make
+        for member in members:
             await member.end()

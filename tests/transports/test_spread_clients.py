@@ -1,4 +1,4 @@
-"""Both clients, where daemons refuse, break, hang or talk nonsense."""
+"""Both clients, where daemons break, hang or talk nonsense, and when they are closed."""
 
 from __future__ import annotations
 
@@ -7,183 +7,24 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 
 import pytest
 
 from spreadq_core.effects import Service
 from spreadq_core.events import Connected, Disconnected, Received
 from tests.transports.contract import TIMEOUT
-from tests.transports.fake_daemon import Client, FakeDaemon
-from tests.transports.spread_members import AsyncioMember, BlockingMember, SpreadMember
-from transports.base import Backoff, CannotConnectError, ClosedError, ProtocolError
+from tests.transports.fake_daemon import Client, FakeDaemon, accept_and_wait, message
+from tests.transports.spread_members import AsyncioMember, BlockingMember, ClientTests, Make
+from transports.base import Backoff, ClosedError
 from transports.spread import handshake, sockets
 from transports.spread.messages import Data, Join, Kill
 from transports.spread.wire import LARGE_MESSAGE_LIMIT, encode
 
-Make = Callable[..., SpreadMember]
 
-
-def message(body: bytes) -> bytes:
-    return encode(Data("#other#fake", ("room",), 0, body))
-
-
-def accept_and_wait(client: Client) -> None:
-    client.accept()
-    client.take_rest()
-
-
-class ClientTests:
+class LifeTests(ClientTests):
     """What holds for both."""
-
-    member: type[SpreadMember]
-
-    @pytest.fixture
-    async def make(self) -> AsyncIterator[Make]:
-        members: list[SpreadMember] = []
-
-        def make(address: str, **options: object) -> SpreadMember:
-            members.append(self.member(address, **options))
-            return members[-1]
-
-        yield make
-        for member in members:
-            await member.end()
-
-    # --- the first connection ---------------------------------------------------------------------
-
-    @pytest.mark.parametrize(
-        "error",
-        [
-            handshake.QuotaError,
-            handshake.NoNameError,
-            handshake.IllegalNameError,
-            handshake.NotUniqueError,
-            handshake.VersionError,
-            handshake.AuthenticationError,
-        ],
-    )
-    @pytest.mark.parametrize("when", ["at once", "after the request", "after the choice"])
-    async def test_every_reject_has_a_name(
-        self, make: Make, error: type[handshake.RejectedError], when: str
-    ) -> None:
-        def refuse(client: Client) -> None:
-            if when != "at once":
-                client.take_request()
-            if when == "after the choice":
-                client.say(handshake.encode_auth_list(("NULL",)))
-                client.take(handshake.AUTH_CHOICE_SIZE)
-            client.say(handshake.encode_reject(error))
-
-        with FakeDaemon(refuse) as daemon, pytest.raises(error, match="refused the connection"):
-            await make(daemon.address).start()
-
-    async def test_an_unknown_reject_is_one_as_well(self, make: Make) -> None:
-        with FakeDaemon(lambda client: client.say(b"\x80")) as daemon:
-            with pytest.raises(handshake.RejectedError, match="check the daemon's log"):
-                await make(daemon.address).start()
-
-    async def test_without_the_null_method_it_is_an_authentication_error(self, make: Make) -> None:
-        def offer(client: Client) -> None:
-            client.take_request()
-            client.say(handshake.encode_auth_list(("IP",)))
-            assert client.take_rest() == b""
-
-        with FakeDaemon(offer) as daemon:
-            with pytest.raises(handshake.AuthenticationError, match="AllowedAuthMethods"):
-                await make(daemon.address).start()
-
-    @pytest.mark.parametrize("ending", ["end", "reset"])
-    @pytest.mark.parametrize("said", [b"", b"\x05NUL"])
-    async def test_an_end_during_the_handshake_may_be_a_lost_reject(
-        self, make: Make, said: bytes, ending: str
-    ) -> None:
-        def vanish(client: Client) -> None:
-            client.take_request()
-            client.say(said)
-            if ending == "reset":
-                client.reset()
-
-        with FakeDaemon(vanish) as daemon:
-            with pytest.raises(handshake.HandshakeResetError, match="try again"):
-                await make(daemon.address).start()
-
-    @pytest.mark.parametrize("said", [b"\x7f", b"\x05NULL \x02"])
-    async def test_what_is_no_spread_daemon_is_told(self, make: Make, said: bytes) -> None:
-        def talk(client: Client) -> None:
-            client.take_request()
-            client.say(said)
-            client.take_rest()
-
-        with FakeDaemon(talk) as daemon, pytest.raises(ProtocolError, match="check"):
-            await make(daemon.address).start()
-
-    async def test_an_old_daemon_is_told(self, make: Make) -> None:
-        def accept(client: Client) -> None:
-            client.take_request()
-            client.say(handshake.encode_auth_list(("NULL",)))
-            client.take(handshake.AUTH_CHOICE_SIZE)
-            client.say(handshake.encode_accept(handshake.Accept("#a#d", (3, 17, 4))))
-
-        with FakeDaemon(accept) as daemon, pytest.raises(handshake.VersionError, match=r"3\.17\.4"):
-            await make(daemon.address).start()
-
-    async def test_nobody_there(self, make: Make, tmp_path: Path) -> None:
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            address = f"{unused.getsockname()[1]}@localhost"
-            with pytest.raises(CannotConnectError, match=f"{address} .*is one running there"):
-                await make(address).start()
-        with pytest.raises(CannotConnectError, match="No such file"):
-            await make(f"unix:{tmp_path}/missing").start()
-
-    async def test_a_silent_daemon_is_given_up(self, make: Make) -> None:
-        with FakeDaemon(lambda client: client.take_rest()) as daemon:
-            with pytest.raises(CannotConnectError, match="no answer in time"):
-                await make(daemon.address, connect_timeout=0.05).start()
-
-    async def test_a_full_backlog_is_waited_for(self, make: Make, tmp_path: Path) -> None:
-        path = tmp_path / "socket"
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-            listener.listen(0)
-            waiting = [socket.socket(socket.AF_UNIX) for _ in range(8)]
-            for other in waiting:
-                other.setblocking(False)
-                other.connect_ex(str(path))
-            with pytest.raises(CannotConnectError):
-                await make(f"unix:{path}", connect_timeout=0.1).start()
-            for other in waiting:
-                other.close()
-
-    async def test_the_handshake_is_two_writes(self, make: Make) -> None:
-        def watch(client: Client) -> None:
-            assert client.socket.recv(1000) == b"\4\4\0\1\5alice"
-            client.socket.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                client.socket.recv(1)
-            client.socket.settimeout(TIMEOUT)
-            for byte in handshake.encode_auth_list(("NULL", "IP")):
-                client.say(bytes((byte,)))
-            assert client.socket.recv(1000) == b"NULL" + bytes(86)
-            for byte in handshake.encode_accept(handshake.Accept("#alice#fake")):
-                client.say(bytes((byte,)))
-            client.take_rest()
-
-        with FakeDaemon(watch) as daemon:
-            member = make(daemon.address, names=lambda: "alice")
-            await member.start()
-            assert await member.next(Connected) == Connected("#alice#fake")
-            assert member.transport.session == "#alice#fake"
-            await member.end()
-
-    async def test_an_illegal_name_is_refused_before_it_is_sent(self, make: Make) -> None:
-        with FakeDaemon(lambda client: client.take_rest()) as daemon:
-            for name in ("eleven-long", "a b", "日"):
-                with pytest.raises(handshake.IllegalNameError, match="use 1 to 10"):
-                    await make(daemon.address, names=lambda name=name: name).start()
 
     # --- reconnecting -----------------------------------------------------------------------------
 
@@ -216,7 +57,7 @@ class ClientTests:
             (b"", "ended the connection"),
             (message(b"x")[:60], "ended the connection"),
             (bytes(48), "unknown type"),
-            (b"\xff" * 48, "bytes"),
+            (b"\xff" * 48, "a message of -1 names"),
         ],
         ids=["end", "in mid-message", "unknown type", "absurd lengths"],
     )
@@ -353,7 +194,12 @@ class ClientTests:
         for module in ("asyncio_client", "blocking_client"):
             monkeypatch.setattr(f"transports.spread.{module}.CLOSE_TIMEOUT", 0.05)
 
-        with FakeDaemon(accept_and_wait) as daemon:
+        def ignore_the_kill(client: Client) -> None:
+            client.accept()
+            while client.take(1000):
+                pass
+
+        with FakeDaemon(ignore_the_kill) as daemon:
             member = make(daemon.address)
             await member.start()
             began = time.monotonic()
@@ -416,10 +262,10 @@ def run_in_child(check: Callable[[], bool]) -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-class TestAsyncioSpread(ClientTests):
+class TestAsyncioSpread(LifeTests):
     also_on_uvloop = True
     member = AsyncioMember
 
 
-class TestBlockingSpread(ClientTests):
+class TestBlockingSpread(LifeTests):
     member = BlockingMember

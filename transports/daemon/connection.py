@@ -12,7 +12,16 @@ from transports.base import ProtocolError, body_limit
 from transports.daemon.outbox import Outbox
 from transports.groups import Member, News
 from transports.memory import MemoryTransport
-from transports.spread.messages import REQUESTS, SELF_DISCARD, SERVICES, ClientMessage, Data, Kill
+from transports.spread.messages import (
+    REQUESTS,
+    SELF_DISCARD,
+    SERVICES,
+    ClientMessage,
+    Data,
+    Join,
+    Kill,
+    Leave,
+)
 from transports.spread.wire import (
     ENDIAN_MARK,
     HEADER_SIZE,
@@ -39,6 +48,10 @@ ROUTES_LIMIT: Final = 1024
 ROUTE_GROUPS_LIMIT: Final = 4
 """Destinations of the longest list that is worth remembering a route for."""
 
+THROTTLE: Final = 0.005
+"""Seconds without being read for a client whose receivers can't follow. A small daemon is faster than
+Spread, and would let it drown readers that keep up with Spread; no reader can slow it down by more."""
+
 _START_SIZE = 44
 """Bytes of a header without its last field, data_len (PROTOCOL 3.1)."""
 _LENGTHS = struct.Struct("<I4xI")
@@ -54,13 +67,14 @@ class Route:
     """Where messages go that begin alike, but for the length of their bodies.
 
     Args:
+        sender: whose messages they are.
         message: the first of them.
         receivers: who gets them.
     """
 
-    def __init__(self, message: Data, receivers: tuple[Member, ...]) -> None:
+    def __init__(self, sender: Connection, message: Data, receivers: tuple[Member, ...]) -> None:
         self.body_limit = body_limit(len(message.groups))
-        self._sender = message.sender
+        self._sender = sender
         self._groups = message.groups
         self._kind = message.mess_type
         self._outboxes = [receiver.outbox for receiver in receivers if isinstance(receiver, Connection)]
@@ -70,6 +84,8 @@ class Route:
         """Give all receivers a piece of a little-endian stream that is so many messages."""
         for outbox in self._outboxes:
             outbox.put(piece, messages)
+            if outbox.crowded:
+                self._sender.throttle()
         if self._locals:
             self._put_events(piece)
 
@@ -79,7 +95,7 @@ class Route:
         while at < len(piece):
             _, data_len = _LENGTHS.unpack_from(piece, at + _LENGTHS_AT)
             end = at + body_at + data_len
-            event = Received(self._sender, self._groups, self._kind, piece[at + body_at : end])
+            event = Received(self._sender.name, self._groups, self._kind, piece[at + body_at : end])
             for receiver in self._locals:
                 receiver.put_event(event)
             at = end
@@ -101,6 +117,7 @@ class Connection(Member, asyncio.Protocol):
         self._daemon = daemon
         self._transport = transport
         self._ended = False
+        self._throttled: asyncio.TimerHandle | None = None
         self._incomplete = bytearray()
         self._needed = HEADER_SIZE
         """Bytes of the incomplete message that have to be there before it is worth a look."""
@@ -122,6 +139,12 @@ class Connection(Member, asyncio.Protocol):
         self._routes.clear()
         self._incomplete.clear()
 
+    def throttle(self) -> None:
+        """Do not read for a moment: receivers of what this client sends can't follow."""
+        if self._throttled is None and not self._ended:
+            self._transport.pause_reading()
+            self._throttled = asyncio.get_running_loop().call_later(THROTTLE, self._read_on)
+
     # --- asyncio.Protocol ---------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
@@ -142,7 +165,7 @@ class Connection(Member, asyncio.Protocol):
                     break
                 at += size
         except ProtocolError as error:
-            self.disconnect(f"sent what no daemon takes: {error}")
+            self.disconnect(f"sent what the daemon does not take: {error}")
 
     def eof_received(self) -> None:
         """See `asyncio.Protocol`. A client that has nothing more to say is gone (PROTOCOL 8)."""
@@ -209,16 +232,18 @@ class Connection(Member, asyncio.Protocol):
         _check_names(message)
         match message:
             case Data():
-                route = Route(message, self._daemon.space.receivers(self, message))
+                route = Route(self, message, self._daemon.space.receivers(self, message))
                 if header.order == "little":
                     self._remember(data[at : at + _START_SIZE] + data[at + HEADER_SIZE : body_at], route)
                     route.forward(data[at:end], 1)
                 else:
                     route.forward(_to_little_endian(data[at:end]), 1)
+            case Join() if len(self.groups) >= self._daemon.limits.groups:
+                raise ProtocolError(f"a join when it is in {len(self.groups)} groups")
+            case Join() | Leave():
+                self._daemon.apply(self, message)
             case Kill():
                 self.disconnect("left")
-            case _:
-                self._daemon.apply(self, message)
         return end - at
 
     def _check(self, header: Header, data_len: int) -> None:
@@ -243,9 +268,13 @@ class Connection(Member, asyncio.Protocol):
             self._routes.clear()
         self._routes[beginning] = route
 
+    def _read_on(self) -> None:
+        self._throttled = None
+        if not self._ended:
+            self._transport.resume_reading()
+
     def _overrun(self) -> None:
-        # Not now: this is in the midst of telling some news to all.
-        asyncio.get_running_loop().call_soon(self.disconnect, "too slow: too much was waiting for it")
+        self.disconnect("too slow: too much was waiting for it")
 
 
 def _check_names(message: ClientMessage) -> None:

@@ -57,8 +57,6 @@ class Handshake(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        if self._transport.is_closing():
-            return
         self._received += data
         try:
             if self._request is None:

@@ -20,13 +20,18 @@ class Limits:
 
     Args:
         connections: clients at a time; the next one is refused with REJECT_QUOTA (PROTOCOL 2.8).
+        groups: that one client may be in.
         waiting_messages: messages to one client that its socket has not taken, like Spread's
             MaxSessionMessages (PROTOCOL 7.3).
-        waiting_bytes: the same in bytes.
+        patience: seconds for which there may be more of them: a small daemon is faster than Spread, and
+            a burst must not be the end of a client that only waits for the processor.
+        waiting_bytes: bytes to one client that its socket has not taken, at any time.
         handshake_timeout: seconds from a client's connect to the end of its handshake.
     """
 
     connections: int = attrs.field(default=997, validator=_positive)
+    groups: int = attrs.field(default=1024, validator=_positive)
     waiting_messages: int = attrs.field(default=1000, validator=_positive)
+    patience: float = attrs.field(default=0.25, validator=_positive)
     waiting_bytes: int = attrs.field(default=64 * 1024 * 1024, validator=_positive)
     handshake_timeout: float = attrs.field(default=5.0, validator=_positive)

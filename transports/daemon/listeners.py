@@ -43,8 +43,12 @@ class Listener:
     inode: int = 0
 
     def close(self) -> None:
-        """Stop listening, and remove the unix socket's file if it is still ours."""
+        """Stop listening."""
+        self.remove_file()
         self.socket.close()
+
+    def remove_file(self) -> None:
+        """Remove the file of a unix socket, which must be open, if the file is still its own."""
         try:
             if self.path and os.stat(self.path).st_ino == self.inode:
                 os.unlink(self.path)

@@ -66,7 +66,7 @@ class Daemon(Hub):
             AddressInUseError: somebody listens there.
             CannotListenError: the system does not let us listen there.
         """
-        if self._listeners or self._stopping:
+        if self._schedule is not None:
             raise UsageError("a daemon is started once; make a new one")
         try:
             if port is not None:
@@ -74,7 +74,8 @@ class Daemon(Hub):
             if unix_path is not None:
                 self._listeners.append(listen_unix(unix_path))
         except Exception:
-            self._close_listeners()
+            while self._listeners:
+                self._listeners.pop().close()
             raise
         loop = asyncio.get_running_loop()
         self._schedule = loop.call_soon
@@ -85,22 +86,29 @@ class Daemon(Hub):
 
     @property
     def address(self) -> str:
-        """Where to connect, in the form that `AsyncioSpread` takes; the TCP port first."""
+        """Where to connect, in the form that clients take; the TCP port if there is one.
+
+        Raises:
+            UsageError: the daemon does not listen.
+        """
+        if not self._listeners:
+            raise UsageError("this daemon does not listen; start it with a port or a unix path")
         return self._listeners[0].address
 
     async def stop(self) -> None:
         """Disconnect everybody; clients see the end of the stream and nothing else (PROTOCOL 8)."""
         self._stopping = True
+        while self._listeners:
+            self._listeners.pop().remove_file()
         for server in self._servers:
             server.close()
-        self._close_listeners()
         for member in self.space.members:
             member.disconnect("the daemon stopped")
         for client in self._clients:
             client.abort()
         if self._clients:
             await self._empty.wait()
-        self._make_round()
+        await asyncio.sleep(0)  # the round in which members in this process hear of it
 
     def attach(
         self, deliver: Deliver, *, membership: bool, names: NameSource = random_name
@@ -143,10 +151,6 @@ class Daemon(Hub):
         """See `Hub.remove`."""
         if not self._stopping:
             super().remove(member)
-
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            listener.close()
 
     def _make_round(self) -> None:
         # Outboxes after inboxes: so what members in this process answer goes out in the same turn.

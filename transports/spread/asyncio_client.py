@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import socket
 from typing import cast
 
 from spreadq_core.effects import Service
@@ -20,7 +19,7 @@ from transports.base import (
     TransportError,
     random_name,
 )
-from transports.spread.address import parse_address
+from transports.spread.address import Address, parse_address
 from transports.spread.handshake import HandshakeResetError
 from transports.spread.session import Session, unconnected
 from transports.spread.sockets import (
@@ -30,7 +29,7 @@ from transports.spread.sockets import (
     StreamEndedError,
     connect_error,
     disconnect_reason,
-    open_socket,
+    set_options,
 )
 
 
@@ -88,8 +87,6 @@ class AsyncioSpread:
             ProtocolError: what answers is no Spread daemon.
             ClosedError: the client was closed.
         """
-        if self._closed:
-            raise ClosedError("this client was closed; make a new one")
         connection = await self._connect()
         self._keeper = asyncio.get_running_loop().create_task(self._keep_connected(connection))
 
@@ -121,13 +118,17 @@ class AsyncioSpread:
 
         In a forked child, only the child's copy of the socket is closed; the parent does not notice.
         """
+        if self._closed:
+            return
         self._closed = True
+        if self._connection is None:
+            return
         if os.getpid() != self._pid:
-            if self._connection is not None:
-                self._connection.forget()
-        elif self._connection is not None and self._session.name:
-            self._connection.kill()
-        elif self._keeper is not None:
+            self._connection.forget()
+            return
+        connected = bool(self._session.name)
+        self._connection.kill()
+        if not connected and self._keeper is not None:
             self._keeper.cancel()
 
     async def wait_closed(self) -> None:
@@ -136,7 +137,7 @@ class AsyncioSpread:
             await asyncio.wait([self._keeper])
 
     async def _keep_connected(self, connection: _Connection) -> None:
-        await connection.lost
+        await connection.lost.wait()
         delays = self._backoff.delays()
         while not self._closed:
             await asyncio.sleep(next(delays))
@@ -144,48 +145,32 @@ class AsyncioSpread:
                 connection = await self._connect()
             except TransportError:
                 continue
-            await connection.lost
+            await connection.lost.wait()
             delays = self._backoff.delays()
 
     async def _connect(self) -> _Connection:
-        """Make one attempt, from the socket to the daemon's accept."""
-        self._session = Session(self._names(), self._membership)
+        """Make one attempt, up to the daemon's accept."""
         try:
             async with asyncio.timeout(self._connect_timeout):
-                connected = await self._open_socket()
-                connection = _Connection(connected, self._session, self._deliver, self._output_limit)
-                self._connection = connection
-                await connection.establish()
+                while True:
+                    if self._closed:
+                        raise ClosedError("this client was closed; make a new one")
+                    self._session = Session(self._names(), self._membership)
+                    self._connection = _Connection(self._session, self._deliver, self._output_limit)
+                    try:
+                        await self._connection.establish(self._address)
+                    except BlockingIOError:  # a full backlog; nothing tells when there is room again
+                        await asyncio.sleep(BUSY_RETRY)
+                    else:
+                        return self._connection
         except OSError as error:  # a timeout is one, too
             raise connect_error(self._address, error) from error
-        return connection
-
-    async def _open_socket(self) -> socket.socket:
-        family, address = self._address.resolve()
-        opened = open_socket(family)
-        try:
-            if family == socket.AF_INET:
-                await asyncio.get_running_loop().sock_connect(opened, address)
-            else:
-                # With a full backlog asyncio would take the EAGAIN for a connect under way. Nothing tells
-                # when there is room, so ask again.
-                while (code := opened.connect_ex(address)) == errno.EAGAIN:  # noqa: ASYNC110
-                    await asyncio.sleep(BUSY_RETRY)
-                if code:
-                    raise OSError(code, os.strerror(code))
-        except BaseException:
-            opened.close()
-            raise
-        return opened
 
 
 class _Connection(asyncio.Protocol):
     """One connection, from the connect request to the end of the stream."""
 
-    def __init__(
-        self, connected: socket.socket, session: Session, deliver: Deliver, output_limit: int
-    ) -> None:
-        self._socket = connected
+    def __init__(self, session: Session, deliver: Deliver, output_limit: int) -> None:
         self._session = session
         self._deliver = deliver
         self._output_limit = output_limit
@@ -193,30 +178,33 @@ class _Connection(asyncio.Protocol):
         self._connected = False
         self._killed = False
         self._error: TransportError | None = None
-        loop = asyncio.get_running_loop()
-        self._accepted: asyncio.Future[None] = loop.create_future()
-        self.lost: asyncio.Future[None] = loop.create_future()
-        """Done when the connection has ended, whatever the reason."""
+        self._kill_timer: asyncio.TimerHandle | None = None
+        self._accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.lost = asyncio.Event()
+        """Set when the connection has ended, whatever the reason."""
 
-    async def establish(self) -> None:
-        """Shake hands with the daemon.
+    async def establish(self, address: Address) -> None:
+        """Connect and shake hands. After an error or a cancellation no connection is left.
 
         Raises:
-            TransportError: it refused, or went away, or is none. No connection is left then, nor after
-                a cancellation.
+            TransportError: who answers refuses us, goes away, or is no daemon.
+            BlockingIOError: a unix socket's backlog is full.
+            OSError: nobody answers.
         """
         loop = asyncio.get_running_loop()
-        over_unix = self._socket.family == socket.AF_UNIX
-        connect = loop.create_unix_connection if over_unix else loop.create_connection
+        family, where = address.resolve()
         try:
-            await connect(lambda: self, sock=self._socket)
+            # The loop makes the socket: uvloop forgets one of ours if the connection ends at once.
+            if isinstance(where, str):
+                await loop.create_unix_connection(lambda: self, where)
+            else:
+                await loop.create_connection(lambda: self, *where, family=family)
             await self._accepted
         except BaseException:
-            if self._transport is None:
-                self._socket.close()
-            else:
+            self._accepted.cancel()
+            if self._transport is not None:
                 self._abort(None)
-                await self.lost
+                await self.lost.wait()
             raise
 
     def flush(self) -> None:
@@ -229,23 +217,34 @@ class _Connection(asyncio.Protocol):
 
     def kill(self) -> None:
         """Disconnect in an orderly way: say so, and wait for the daemon to end the stream."""
+        if self._killed:
+            return
+        self._killed = True
+        if not self._connected:
+            self._abort(ClosedError("this client was closed while it connected; make a new one"))
+            return
         self._session.kill()
         self.flush()
         self._session.end()
-        self._killed = True
-        timer = self.lost.get_loop().call_later(CLOSE_TIMEOUT, self._abort, None)
-        self.lost.add_done_callback(lambda _: timer.cancel())
+        self._kill_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._abort, None)
 
     def forget(self) -> None:
-        """Close a forked child's copy of the socket, past the loop: that is the parent's as well."""
+        """In a forked child: let go of the socket without a word, past the loop, which is the parent's."""
         self._session.end()
-        if (descriptor := self._socket.detach()) >= 0:
-            os.close(descriptor)
+        if self._transport is not None and not self.lost.is_set():
+            # Not closed: its number would be used again, and then be closed once more by the transport.
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, self._transport.get_extra_info("socket").fileno())
+            os.close(nowhere)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         self._transport = cast(asyncio.Transport, transport)
-        self.flush()
+        set_options(self._transport.get_extra_info("socket"))
+        if self._killed:
+            self._transport.abort()
+        else:
+            self.flush()
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`. The hot path: one list of events for all that was read."""
@@ -267,14 +266,23 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._session.end()
-        self.lost.set_result(None)
+        self.lost.set()
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
         if self._connected and not self._killed:
             self._deliver([Disconnected(disconnect_reason(self._error or error or StreamEndedError()))])
         elif not self._accepted.done():
-            self._accepted.set_exception(self._error or HandshakeResetError())
+            self._accepted.set_exception(self._error or _handshake_error(error))
 
     def _abort(self, error: TransportError | None) -> None:
         self._error = error
         self._session.end()
         if self._transport is not None:
             self._transport.abort()
+
+
+def _handshake_error(error: Exception | None) -> Exception:
+    # asyncio takes a full backlog of a unix socket for success, and finds out when it writes.
+    if isinstance(error, OSError) and error.errno == errno.ENOTCONN:
+        return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return HandshakeResetError()

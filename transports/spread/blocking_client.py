@@ -38,7 +38,7 @@ from transports.spread.sockets import (
     StreamEndedError,
     connect_error,
     disconnect_reason,
-    open_socket,
+    set_options,
 )
 
 _LONGEST_WAIT = 3600.0
@@ -218,7 +218,9 @@ class BlockingSpread:
         self._unsent += self._session.take_output()
         self._alarm = self._clock() + self._connect_timeout
         family, address = self._address.resolve()
-        self._socket = open_socket(family)
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.setblocking(False)
+        set_options(self._socket)
         code = self._socket.connect_ex(address)
         if code not in (0, errno.EINPROGRESS):
             raise OSError(code, os.strerror(code))

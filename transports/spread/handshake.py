@@ -16,7 +16,7 @@ from transports.base import NAME_LIMIT, PRIVATE_NAME_LIMIT, CannotConnectError, 
 ACCEPT_SESSION: Final = 1
 
 AUTH_CHOICE_SIZE: Final = 90
-AUTH_METHODS_LIMIT: Final = 3
+"""Bytes of the client's choice: three fields (PROTOCOL 2.4)."""
 _AUTH_FIELD = 30
 
 AUTH_LIST_LIMIT: Final = 90

@@ -186,7 +186,7 @@ def decode_from_daemon(buffer: bytes, header: Header, names_at: int, body_at: in
         refused = _decode_data(buffer, header, names_at + _WORD_SIZE, body_at, end)
         return Reject(refused.sender, refused.groups, refused.mess_type, refused.body, refused_type)
     if bits & REGULAR_MEMBERSHIP:
-        return _decode_membership(header, decode_names(buffer[names_at:body_at]), buffer[body_at:end])
+        return _decode_membership(header, _decode_names(buffer[names_at:body_at]), buffer[body_at:end])
     if bits & TRANSITION:
         return TransitionSignal(header.name, _decode_group_id(header, buffer[body_at:end]))
     if bits & CAUSED_BY_LEAVE:
@@ -229,17 +229,17 @@ def decode_name(field: bytes) -> str:
     return field.partition(b"\0")[0].decode("latin-1")
 
 
-def decode_names(fields: bytes) -> tuple[str, ...]:
+def _decode_names(fields: bytes) -> tuple[str, ...]:
     """Read fields of 32 bytes, back to back."""
     return tuple([decode_name(fields[at : at + NAME_SIZE]) for at in range(0, len(fields), NAME_SIZE)])
 
 
-_decode_cached_names = lru_cache(maxsize=_CACHED_LISTS)(decode_names)
+_decode_cached_names = lru_cache(maxsize=_CACHED_LISTS)(_decode_names)
 
 
 def _decode_data(buffer: bytes, header: Header, names_at: int, body_at: int, end: int) -> Data:
     # The same destinations come again and again. A long list of them is nobody's: not into the cache.
-    names = _decode_cached_names if header.num_groups <= DAEMON_GROUPS_LIMIT else decode_names
+    names = _decode_cached_names if header.num_groups <= DAEMON_GROUPS_LIMIT else _decode_names
     return Data(
         header.name,
         names(buffer[names_at:body_at]),
@@ -281,7 +281,7 @@ def _decode_sets(header: Header, body: bytes) -> tuple[tuple[tuple[str, ...], ..
         (size,) = word.unpack_from(body, at)
         names_at = at + _WORD_SIZE
         at = names_at + NAME_SIZE * size
-        sets.append(decode_names(body[names_at:at]))
+        sets.append(_decode_names(body[names_at:at]))
     if len(sets) != count or at > len(body) or own_set is None or not sets[own_set]:
         raise ProtocolError(f"a membership whose {count} sets contradict its {len(body)} bytes of body")
     return tuple(sets), own_set
