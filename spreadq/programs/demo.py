@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -16,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import attrs
 import msgspec
@@ -25,13 +26,13 @@ from rich.live import Live
 from rich.table import Table
 
 from spreadq.async_sender import AsyncSender
-from spreadq.errors import NoManager
+from spreadq.programs.cluster import Cluster
 from spreadq.programs.demo_tasks import EXECUTIONS_VARIABLE, FileCounts, count_text
 from spreadq.status import ask_status
 from spreadq_core.errors import SpreadqError, UsageError
 
-START_TIMEOUT = 15.0
-"""Seconds that daemon, manager and workers have to be there."""
+TARGET = "spreadq.programs.demo_tasks:app"
+"""What the workers serve."""
 
 RESULT_TIMEOUT = 60.0
 """Seconds after which a task without result counts as lost."""
@@ -109,12 +110,17 @@ async def run_demo(
     if not files:
         raise UsageError(f"there are no text files in {directory}")
     console = Console(stderr=as_json, quiet=as_json and not sys.stderr.isatty())
-    with (
-        tempfile.TemporaryDirectory(prefix="spreadq-demo-") as scratch,
-        _Cluster(Path(scratch), workers, spread, executions) as cluster,
-    ):
-        await cluster.wait_until_ready()
-        outcome = await _count(files, cluster, console)
+    with tempfile.TemporaryDirectory(prefix="spreadq-demo-") as scratch:
+        traced = _Executions((executions or Path(scratch, "executions")).absolute())
+        environment = {EXECUTIONS_VARIABLE: str(traced.file)}
+        with Cluster(f"demo-{secrets.token_hex(4)}", Path(scratch), spread, environment) as cluster:
+            if cluster.embedded:
+                cluster.start_daemon()
+            cluster.start_manager()
+            names = [f"worker-{number}" for number in range(1, workers + 1)]
+            processes = {name: cluster.start_worker(TARGET, name) for name in names}
+            await asyncio.to_thread(cluster.wait_for_workers, workers)
+            outcome = await _count(files, cluster, processes, traced, console)
     if as_json:
         print(json.dumps(outcome.document()))
     else:
@@ -152,116 +158,47 @@ def _is_text(path: Path) -> bool:
     return b"\0" not in start
 
 
-class _Cluster:
-    """Daemon, manager and workers as processes of their own, in a directory of their own."""
+class _Executions:
+    """The file to which jobs append `start|end TASK PID TIME PATH`, and what can be read from it."""
 
-    def __init__(self, scratch: Path, workers: int, spread: str | None, executions: Path | None) -> None:
-        self.queue = f"demo-{secrets.token_hex(4)}"
-        self.executions = executions or scratch / "executions"
-        self.address = spread or f"unix:{scratch / 'socket'}"
-        self._scratch = scratch
-        self._embedded = spread is None
-        self._count = workers
-        self._programs: list[subprocess.Popen[bytes]] = []
-        self.workers: dict[str, subprocess.Popen[bytes]] = {}
-        """By name."""
-
-    def __enter__(self) -> Self:
-        if self._embedded:
-            self._start("daemon", "--port", "0", "--unix", str(self._scratch / "socket"))
-            self._wait_for_socket()
-        self._start("manager", self.queue, "--spread", self.address, "--state", str(self._scratch / "state"))
-        for number in range(1, self._count + 1):
-            name = f"worker-{number}"
-            target = "spreadq.programs.demo_tasks:app"
-            self.workers[name] = self._start(
-                "worker", target, "-Q", self.queue, "--spread", self.address, "--name", name
-            )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for program in reversed(self._programs):
-            if program.poll() is None:
-                program.send_signal(signal.SIGCONT)
-                program.terminate()
-        for program in self._programs:
-            try:
-                program.wait(5)
-            except subprocess.TimeoutExpired:
-                program.kill()
-                program.wait()
-
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        log = (self._scratch / f"{arguments[0]}-{len(self._programs)}.log").open("wb")
-        environment = {**os.environ, EXECUTIONS_VARIABLE: str(self.executions.absolute())}
-        with log:
-            program = subprocess.Popen(
-                [sys.executable, "-m", "spreadq", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
-        self._programs.append(program)
-        return program
-
-    def _wait_for_socket(self) -> None:
-        end = time.monotonic() + START_TIMEOUT
-        while not (self._scratch / "socket").exists():
-            if self._programs[0].poll() is not None or time.monotonic() > end:
-                raise SpreadqError(f"the embedded daemon does not start: {self._last_words()}")
-            time.sleep(0.01)
-
-    async def wait_until_ready(self) -> None:
-        """Until all workers can be given tasks."""
-        end = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < end:
-            if any(program.poll() is not None for program in self._programs):
-                break
-            with contextlib.suppress(NoManager):
-                status = await asyncio.to_thread(ask_status, self.queue, self.address)
-                if sum(worker["state"] != "greeted" for worker in status["workers"]) == self._count:
-                    return
-        raise SpreadqError(f"the demo's processes do not get ready: {self._last_words()}")
-
-    def _last_words(self) -> str:
-        lines = [log.read_text(errors="replace").splitlines()[-1:] for log in self._scratch.glob("*.log")]
-        return " | ".join(line for last in lines for line in last) or "(they say nothing)"
+    def __init__(self, file: Path) -> None:
+        self.file = file
 
     def traces(self) -> list[list[str]]:
-        """The lines that jobs of this run left: start or end, task, process, time, path."""
+        """Its lines."""
         with contextlib.suppress(FileNotFoundError):
-            text = self.executions.read_text(encoding="utf-8", errors="surrogateescape")
+            text = self.file.read_text(encoding="utf-8", errors="surrogateescape")
             return [line.split(" ", 4) for line in text.splitlines()]
         return []
 
-    async def kill_one_in_a_job(self) -> tuple[str, float]:
-        """Kill a worker while it runs a job.
+    async def kill_one_in_a_job(self, workers: list[subprocess.Popen[bytes]]) -> tuple[str, float]:
+        """Kill one of the workers while it runs a job.
 
         Returns:
             The task that it ran, and when it was killed.
         """
-        for worker in _forever(list(self.workers.values())):
+        for worker in itertools.cycle(workers):
             worker.send_signal(signal.SIGSTOP)  # so that what we see stays as it is
-            running: dict[str, None] = {}
+            running = ""
             for what, task, pid, *_ in self.traces():
                 if int(pid) == worker.pid:
-                    running = {task: None} if what == "start" else {}
+                    running = task if what == "start" else ""
             if running:
                 killed_at = time.time()
                 worker.kill()
-                return next(iter(running)), killed_at
+                return running, killed_at
             worker.send_signal(signal.SIGCONT)
             await asyncio.sleep(0.002)
         raise AssertionError
 
 
-def _forever(items: list[Any]) -> Iterator[Any]:
-    while True:
-        yield from items
-
-
-async def _count(files: list[str], cluster: _Cluster, console: Console) -> Outcome:
+async def _count(
+    files: list[str],
+    cluster: Cluster,
+    workers: dict[str, subprocess.Popen[bytes]],
+    executions: _Executions,
+    console: Console,
+) -> Outcome:
     """Send all files through the queue, a few at a time, and kill a worker half-way."""
     results: dict[str, FileCounts | None] = {}
     latencies: list[float] = []
@@ -285,19 +222,19 @@ async def _count(files: list[str], cluster: _Cluster, console: Console) -> Outco
 
         async def kill() -> tuple[str, float]:
             await half.wait()
-            return await cluster.kill_one_in_a_job()
+            return await executions.kill_one_in_a_job(list(workers.values()))
 
         start = time.perf_counter()
         killer = asyncio.create_task(kill())
-        watcher = asyncio.create_task(_watch(cluster, len(files), results, console))
+        watcher = asyncio.create_task(_watch(cluster, workers, len(files), results, console))
         shared = iter(files)
-        outstanding = OUTSTANDING_PER_WORKER * len(cluster.workers)
+        outstanding = OUTSTANDING_PER_WORKER * len(workers)
         await asyncio.gather(*(work(shared) for _ in range(outstanding)))
         seconds = time.perf_counter() - start
         task, killed_at = await killer
         watcher.cancel()
         await asyncio.gather(watcher, return_exceptions=True)
-    return _evaluate(files, results, seconds, latencies, cluster, task, killed_at)
+    return _evaluate(files, results, seconds, latencies, executions, task, killed_at)
 
 
 def _evaluate(
@@ -305,12 +242,12 @@ def _evaluate(
     results: dict[str, FileCounts | None],
     seconds: float,
     latencies: list[float],
-    cluster: _Cluster,
+    executions: _Executions,
     killed_task: str,
     killed_at: float,
 ) -> Outcome:
     """Hold what the workers counted, and how often they did, against a plain loop over the same files."""
-    traces = [trace for trace in cluster.traces() if trace[4] in results]
+    traces = [trace for trace in executions.traces() if trace[4] in results]
     ends = Counter(task for what, task, *_ in traces if what == "end")
     again = [
         (float(at) - killed_at) * 1000
@@ -344,7 +281,11 @@ def _count_or_none(path: str) -> FileCounts | None:
 
 
 async def _watch(
-    cluster: _Cluster, total: int, results: dict[str, FileCounts | None], console: Console
+    cluster: Cluster,
+    workers: dict[str, subprocess.Popen[bytes]],
+    total: int,
+    results: dict[str, FileCounts | None],
+    console: Console,
 ) -> None:
     """Show a live table of who does what, on a terminal."""
     if not console.is_terminal:
@@ -353,16 +294,18 @@ async def _watch(
         while True:
             with contextlib.suppress(SpreadqError):
                 status = await asyncio.to_thread(ask_status, cluster.queue, cluster.address)
-                live.update(_live_table(status, cluster, len(results), total))
+                live.update(_live_table(status, workers, len(results), total))
             await asyncio.sleep(0.1)
 
 
-def _live_table(status: dict[str, Any], cluster: _Cluster, done: int, total: int) -> Table:
+def _live_table(
+    status: dict[str, Any], workers: dict[str, subprocess.Popen[bytes]], done: int, total: int
+) -> Table:
     table = Table(title=f"{done} of {total} files counted", box=None)
     for heading in ("worker", "process", "state", "jobs done"):
         table.add_column(heading, justify="right" if heading in ("process", "jobs done") else "left")
     present = {worker["name"]: worker for worker in status["workers"]}
-    for name, process in cluster.workers.items():
+    for name, process in workers.items():
         worker = present.get(name)
         if worker is None:
             table.add_row(name, str(process.pid), "[red]killed[/red]", "")
