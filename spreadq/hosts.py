@@ -18,6 +18,9 @@ from transports.spread.blocking_client import BlockingSpread
 
 logger = logging.getLogger("spreadq")
 
+TIMER_GRAIN = 0.001
+"""Seconds by which timers are set later, for uvloop counts in milliseconds, and rounds down."""
+
 _LEVELS = {
     NoteName.BAD_FRAME: logging.WARNING,
     NoteName.BAD_MESSAGE: logging.WARNING,
@@ -92,10 +95,12 @@ class AsyncioHost(TransportHost):
             if not self.exited.done():
                 self.exited.set_exception(error)
 
-    def post(self, event: Event) -> None:
-        """Let the role handle an event of its owner's, soon."""
+    def post(self, event: Event, *, alone: bool = False) -> None:
+        """Let the role handle an event of its owner's, soon; at once if no other is to join it."""
         self._inbox.append(event)
-        if not self._turn_due:
+        if alone:
+            self.deliver(())
+        elif not self._turn_due:
             self._turn_due = True
             self.loop.call_soon(self._take_turn)
 
@@ -111,7 +116,7 @@ class AsyncioHost(TransportHost):
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = at
-        self._timer = self.loop.call_later(max(0, at - self.now()) / SECOND, self._ring)
+        self._timer = self.loop.call_later(max(0, at - self.now()) / SECOND + TIMER_GRAIN, self._ring)
 
     def _ring(self) -> None:
         self._timer = None

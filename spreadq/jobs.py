@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -27,6 +27,14 @@ from spreadq_core.records import AttemptKey
 
 UNKNOWN_FUNCTION = "spreadq.UnknownFunction"
 """Type of the failure of a task whose function its worker does not have."""
+
+
+class Post(Protocol):
+    """Lets the role handle an event; in the loop's thread."""
+
+    def __call__(self, event: Event, *, alone: bool = False) -> None:
+        """`alone`: no other event is about to follow, so it need not wait for one."""
+
 
 _current: ContextVar[StartJob | None] = ContextVar("spreadq_job", default=None)
 
@@ -65,7 +73,7 @@ class Jobs:
 
     Args:
         functions: by name.
-        post: lets the role handle an event, soon; called in the loop's thread.
+        post: as `AsyncioHost.post`.
         payload_limit: bytes of a result.
         loop: where `async def` runs.
     """
@@ -73,11 +81,12 @@ class Jobs:
     def __init__(
         self,
         functions: dict[str, Function],
-        post: Callable[[Event], None],
+        post: Post,
         payload_limit: int,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._functions = functions
+        self._post = post
         self._payload_limit = payload_limit
         self._loop = loop
         self._tasks: dict[AttemptKey, asyncio.Task[None]] = {}
@@ -139,7 +148,7 @@ class Jobs:
             end = _failed(job, _failure(error))
         finally:
             del self._tasks[key]
-        self._mailbox.put(end)
+        self._post(end, alone=not self._tasks)
 
     def _done(self, function: Function, job: StartJob, value: Any) -> JobEnded:
         key = (job.sender, job.counter, job.number)
@@ -157,7 +166,7 @@ class Jobs:
 class _Mailbox:
     """Takes events from any thread to the loop, in order, and in batches where they come quickly."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, post: Callable[[Event], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, post: Post) -> None:
         self._loop = loop
         self._post = post
         self._thread = threading.get_ident()

@@ -1,0 +1,1 @@
+"""What spreadq costs: `python -m bench` measures it beside a raw floor in the same run."""
