@@ -28,6 +28,8 @@ from rich.table import Table
 from spreadq.async_sender import AsyncSender
 from spreadq.programs.cluster import Cluster
 from spreadq.programs.demo_tasks import EXECUTIONS_VARIABLE, FileCounts, count_text
+from spreadq.programs.options import Json, Spread
+from spreadq.programs.runtime import run
 from spreadq.status import ask_status
 from spreadq_core.errors import SpreadqError, UsageError
 
@@ -87,22 +89,20 @@ class Outcome:
         }
 
 
-async def run_demo(
-    directory: Path | None,
+def demo(
+    directory: Path | None = None,
     *,
-    workers: int,
-    spread: str | None,
-    executions: Path | None,
-    as_json: bool,
+    workers: int = 3,
+    spread: Spread = None,
+    executions: Path | None = None,
+    as_json: Json = False,
 ) -> int:
-    """Run the demo, and print what came of it.
+    """Count lines, words and identifiers of many files, kill a worker meanwhile, and check the result.
 
-    Returns:
-        Exit status: 0 if the results are those of a plain loop over the same files.
-
-    Raises:
-        UsageError: there are no text files, or fewer than two workers are wanted.
-        CannotConnectError: there is no daemon at the address given.
+    Args:
+        directory: whose text files to count; by default the sources of Python's standard library.
+        workers: how many worker processes.
+        executions: file to which each job appends a line at its start and one at its end.
     """
     if workers < 2:
         raise UsageError("the demo needs at least 2 workers, for it kills one")
@@ -119,8 +119,8 @@ async def run_demo(
             cluster.start_manager()
             names = [f"worker-{number}" for number in range(1, workers + 1)]
             processes = {name: cluster.start_worker(TARGET, name) for name in names}
-            await asyncio.to_thread(cluster.wait_for_workers, workers)
-            outcome = await _count(files, cluster, processes, traced, console)
+            cluster.wait_for_workers(workers)
+            outcome = run(_count(files, cluster, processes, traced, console))
     if as_json:
         print(json.dumps(outcome.document()))
     else:

@@ -18,9 +18,12 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from spreadq.errors import NoManager, TaskError, TimedOut
+from spreadq_core.effects import Exit
 from spreadq_core.errors import SpreadqError, UsageError
 from transports.base import CannotConnectError
 from transports.spread.address import DEFAULT_ADDRESS
+
+logger = logging.getLogger("spreadq")
 
 T = TypeVar("T")
 
@@ -57,6 +60,12 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number in handlers:
             loop.remove_signal_handler(number)
+
+
+def log_end(end: Exit) -> int:
+    """Say how a role ended; its exit status."""
+    logger.log(logging.ERROR if end.status else logging.INFO, "%s", end.reason)
+    return end.status
 
 
 def dump_stacks() -> None:

@@ -1,19 +1,36 @@
-"""A queue's state for people."""
+"""`spreadq status`: a queue's state, for people or programs."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from spreadq.config import queue_name
+from spreadq.programs.options import Json, Spread
+from spreadq.status import ask_status
+
 _STATE_STYLES = {"working": "green", "available": "", "greeted": "yellow", "draining": "yellow"}
 
 
-def show_status(document: dict[str, Any], console: Console | None = None) -> None:
+def status(queue: str | None = None, *, spread: Spread = None, as_json: Json = False) -> None:
+    """Show the state of a queue.
+
+    Args:
+        queue: its name; without it, as SPREAD_QUEUE_NAME or SPREAD_QUEUE says.
+    """
+    document = ask_status(queue_name(queue), spread)
+    if as_json:
+        print(json.dumps(document))
+    else:
+        show(document, Console())
+
+
+def show(document: dict[str, Any], console: Console) -> None:
     """Print a report, as `report` makes it."""
-    console = console or Console()
     manager, tasks = document["manager"], document["tasks"]
     console.print(
         f"[bold]{document['queue']}[/bold]  managed by {manager['name']} (process {manager['pid']} on "
