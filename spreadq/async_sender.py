@@ -149,6 +149,8 @@ class AsyncSender:
         self._role = SenderRole(self.queue, new_instance(), about(name, "sender"), policy)
         self._host: AsyncioHost | None = None
         self._transport: AsyncioSpread | None = None
+        self._starting = asyncio.Lock()
+        self._closed = False
         self._pid = os.getpid()
 
     async def start(self) -> Self:
@@ -156,14 +158,22 @@ class AsyncSender:
 
         Raises:
             CannotConnectError: there is no daemon, or it refuses us.
+            UsageError: it was closed.
         """
         if self._host is None:
-            host = AsyncioHost(self._role)
-            requests = PendingRequests(self._role, host)
-            host.transport = transport = AsyncioSpread(self._address, host.deliver, membership=False)
-            await transport.start()
-            self._host, self._requests, self._transport = host, requests, transport
+            async with self._starting:  # first uses at the same time share one connection
+                if self._closed:
+                    raise UsageError("this sender was closed; make a new one")
+                if self._host is None:
+                    await self._connect()
         return self
+
+    async def _connect(self) -> None:
+        host = AsyncioHost(self._role)
+        requests = PendingRequests(self._role, host)
+        host.transport = transport = AsyncioSpread(self._address, host.deliver, membership=False)
+        await transport.start()
+        self._host, self._requests, self._transport = host, requests, transport
 
     async def close(self) -> None:
         """Disconnect, when what was submitted is accepted or has had a moment to be.
@@ -171,6 +181,7 @@ class AsyncSender:
         Whoever still waits for a task gets `Cancelled`; what is accepted is done nevertheless.
         """
         host, transport = self._host, self._transport
+        self._closed = True
         if host is None or transport is None:
             return
         self._host = None
@@ -255,7 +266,8 @@ class AsyncSender:
     ) -> _AsyncPending:
         host = self._host
         if host is None:
-            raise UsageError("the sender is not started: use it as `async with`, or `await sender.start()`")
+            what = "was closed: make a new one" if self._closed else "is not started: use it as `async with`"
+            raise UsageError(f"the sender {what}")
         if os.getpid() != self._pid:
             raise UsageError("this sender belongs to the process that forked; make a new one")
         payload = codecs.encode(self._codec, value)

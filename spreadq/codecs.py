@@ -14,6 +14,8 @@ Codec: TypeAlias = tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
 
 DEFAULT_CODEC = "msgpack"
 
+_YAML_BREAKS = frozenset("\x85\u2028\u2029\ufeff")
+
 
 def _raw(value: Any) -> bytes:
     if isinstance(value, bytes | bytearray | memoryview):
@@ -74,7 +76,7 @@ def convert(value: Any, type: Any) -> Any:  # noqa: A002 -- it is one
         BadPayload: it is not one.
     """
     try:
-        return msgspec.convert(value, type)
+        return msgspec.convert(value, type, str_keys=True)  # json has no other keys
     except (msgspec.MsgspecError, TypeError) as error:
         raise BadPayload(str(error)) from error
 
@@ -83,7 +85,7 @@ def _codec(name: str) -> Codec:
     codec = _CODECS.get(name)
     if codec is None:
         if name != "yaml":
-            raise UnknownCodec(f"codec {name!r} is unknown; known are {', '.join(_CODECS)} and yaml")
+            raise UnknownCodec(f"codec {name!r} is unknown; known are msgpack, json, raw and yaml")
         codec = _CODECS["yaml"] = _yaml()
     return codec
 
@@ -99,6 +101,8 @@ def _yaml() -> Codec:
         plain = msgspec.to_builtins(value, builtin_types=(bytes,))
         try:
             text: str = yaml.dump(plain, Dumper=dumper, allow_unicode=True)
+            if not _YAML_BREAKS.isdisjoint(text):  # PyYAML would read them as line breaks
+                text = yaml.dump(plain, Dumper=dumper)
         except yaml.YAMLError as error:
             raise ValueError(error) from error
         return text.encode()

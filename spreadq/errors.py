@@ -11,7 +11,7 @@ ERROR_CODEC = "error"
 """Codec of the payload of a failed task: a `RemoteFailure`."""
 
 TEXT_LIMIT = 32 * 1024
-"""Characters of a remote message or traceback that travel; of longer ones the end."""
+"""Bytes of a remote type, message or traceback that travel; of longer ones the end."""
 
 
 class UnknownCodec(UsageError):

@@ -144,7 +144,7 @@ class Jobs:
             task = asyncio.current_task()
             told = task is not None and task.cancelling()
             end = JobEnded(*key, Status.CANCELLED) if told else _failed(job, _failure(error))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             end = _failed(job, _failure(error))
         finally:
             del self._tasks[key]
@@ -235,4 +235,10 @@ def _failure(error: BaseException) -> RemoteFailure:
     lines: list[str] = []
     if not isinstance(error, BadPayload | UnknownCodec):
         lines = traceback.format_exception(kind, error, error.__traceback__)
-    return RemoteFailure(name, message[-TEXT_LIMIT:], "".join(lines)[-TEXT_LIMIT:])
+    return RemoteFailure(_text(name), _text(message), _text("".join(lines)))
+
+
+def _text(text: str) -> str:
+    """What of a text can travel: the names of files may have surrogates, which no codec takes."""
+    encoded = text[-TEXT_LIMIT:].encode(errors="backslashreplace")
+    return encoded[-TEXT_LIMIT:].decode(errors="ignore")

@@ -14,6 +14,7 @@ from spreadq.report import report
 from spreadq.state_dir import StateDirectory
 from spreadq_core import effects as f
 from spreadq_core.events import StopRequested
+from spreadq_core.ids import QueueGroups
 from spreadq_core.manager import Manager
 from spreadq_core.policy import DEFAULT, Policy
 from transports.daemon.server import Daemon
@@ -49,6 +50,7 @@ class QueueManager:
         name: str | None = None,
         policy: Policy = DEFAULT,
     ) -> None:
+        QueueGroups.of(queue)  # before anything is made for it
         self.queue = queue
         self._daemon = daemon
         self._about = about(name, "manager")

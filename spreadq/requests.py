@@ -116,7 +116,12 @@ class PendingRequests:
             UsageError: the function, the payload or an option is not possible, or too many are open.
         """
         event = _event(pending, function, payload, codec, options, confirm)
-        self._role.check(event)
+        if len(self._open) >= self._role.policy.open_limit:  # those of this turn included
+            raise UsageError(f"{len(self._open)} requests are not resolved yet, and no more may be; wait for some")
+        try:
+            self._role.check(event)
+        except UnicodeEncodeError:
+            raise UsageError(f"function name {function!r} has no form in UTF-8") from None
         self._last = pending.id.counter
         self._open[self._last] = pending
         return event

@@ -262,13 +262,13 @@ class Sender:
             timeout: of the wait; None: for ever.
 
         Raises:
-            TimedOut: there was none; also at once where nothing is open.
+            TimedOut: there was none; also as soon as nothing is open.
             TaskError: a task came to another end; see `errors`.
         """
-        if not self._inbox and not len(self._requests):
-            raise TimedOut("nothing that was submitted is open")
-        if not self.run_until(lambda: bool(self._inbox), timeout):
+        if not self.run_until(lambda: bool(self._inbox) or not len(self._requests), timeout):
             raise TimedOut(f"no response in {timeout}")
+        if not self._inbox:
+            raise TimedOut("nothing that was submitted is open")
         pending, index = self._inbox.popleft()
         return pending.give(index)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from spreadq_core.errors import PeerError
 from spreadq_core.messages import Frame
-from spreadq_core.policy import BODY_LIMIT, EPOCH_LIMIT
+from spreadq_core.policy import BODY_LIMIT
 
 VERSION = 1
 """Of the wire format; changed for breaks only."""
@@ -44,6 +44,4 @@ def decode(kind: int, body: bytes, queue: str) -> Frame:
         raise PeerError(f"malformed frame: {error}") from None
     if frame.queue != queue:
         raise PeerError(f"frame for queue {frame.queue!r}")
-    if min(frame.number, frame.receipt, frame.link, frame.epoch) < 0 or frame.epoch > EPOCH_LIMIT:
-        raise PeerError("frame header out of range")
     return frame

@@ -8,13 +8,15 @@ manager concludes. Decisions are what the queue wants its manager to do. Neither
 from __future__ import annotations
 
 import enum
-from typing import Any, TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from spreadq_core.ids import Instance
 from spreadq_core.messages import AnyMessage, Outcome
 from spreadq_core.records import AttemptKey, TaskKey, TaskRecord
+
+M = TypeVar("M", bound=AnyMessage)
 
 COMMANDS_VERSION = 1
 """Of the commands below; a log of another version is not applied."""
@@ -31,11 +33,11 @@ class Command(msgspec.Struct, gc=False, tag=True):
     """Base of all commands."""
 
 
-class Said(Command):
+class Said(Command, Generic[M]):
     """A peer said messages, all of one type. `hold`: tasks that come `again` wait for claims."""
 
     source: Instance
-    messages: list[Any]
+    messages: list[M]
     hold: bool = False
 
 
@@ -53,14 +55,15 @@ class Lost(Command):
 
 
 class Forgotten(Command):
-    """A sender is away for long: nothing is kept for it but what is still to be done."""
+    """A sender is away for long: what is still to be done is kept, but no payload of an outcome."""
 
     sender: Instance
 
 
 class Overran(Command):
-    """These attempts passed their run limit. Their slots stay taken until their jobs are over."""
+    """These attempts of a worker passed their run limit. Their slots stay taken until their jobs are over."""
 
+    worker: Instance
     keys: list[AttemptKey]
 
 
@@ -84,7 +87,9 @@ class Released(Command):
     """Tasks that were held for claims may be assigned."""
 
 
-AnyCommand: TypeAlias = Said | Entered | Lost | Forgotten | Overran | Expired | Decided | Restarted | Released
+AnyCommand: TypeAlias = (
+    Said[AnyMessage] | Entered | Lost | Forgotten | Overran | Expired | Decided | Restarted | Released
+)
 
 
 class Decision(msgspec.Struct, gc=False):
@@ -92,11 +97,17 @@ class Decision(msgspec.Struct, gc=False):
 
 
 class Assigned(Decision):
-    """The task's live attempt has this number and belongs to this worker."""
+    """This worker is to run the task; the live attempt has this number."""
 
     task: TaskRecord
     worker: Instance
     number: int
+
+
+class Adopted(Decision):
+    """The task's live attempt is one that a worker claimed."""
+
+    task: TaskRecord
 
 
 class Say(Decision):
@@ -139,4 +150,4 @@ class Ignored(Decision):
     message: AnyMessage
 
 
-AnyDecision: TypeAlias = Assigned | Say | Expiring | Judged | Settled | AskedAgain | Ignored
+AnyDecision: TypeAlias = Assigned | Adopted | Say | Expiring | Judged | Settled | AskedAgain | Ignored

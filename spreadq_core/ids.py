@@ -6,7 +6,7 @@ name of one connection) is only an address. Time is integer nanoseconds everywhe
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -15,7 +15,7 @@ from spreadq_core.errors import UsageError
 Nanos: TypeAlias = int
 """A duration or a point in time, in nanoseconds."""
 
-Instance: TypeAlias = int
+Instance: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 """Identity of one role object: 64 random bits, never 0."""
 
 MILLISECOND: Nanos = 1_000_000
@@ -49,12 +49,13 @@ class TaskId(NamedTuple):
         Raises:
             UsageError: the text is not a task id.
         """
-        sender, dash, counter = text.partition("-")
-        if dash and len(sender) == 16 and counter.isascii() and counter.isdigit():
-            try:
-                return cls(int(sender, 16), int(counter))
-            except ValueError:
-                pass
+        sender, _, counter = text.partition("-")
+        try:
+            task = cls(int(sender, 16), int(counter))
+        except ValueError:
+            task = None
+        if task is not None and str(task) == text:  # int() takes signs, blanks and underscores, too
+            return task
         raise UsageError(f"{text!r} is not a task id; one looks like 00c0ffee00c0ffee-1")
 
 

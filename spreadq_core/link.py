@@ -83,7 +83,7 @@ class Link(msgspec.Struct, gc=False):
     """Frames received since we last said so."""
     owed_at: Nanos | None = None
     """When the first of them came."""
-    spoke_at: Nanos = 0
+    spoke_at: Nanos | None = None
     """When we last sent anything."""
 
     # --- receiving ------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class Link(msgspec.Struct, gc=False):
         number = frame.number
         if number == self.received + 1:
             self.received = number
-            self._owe(now)
+            self.owe(now)
             if not self.ahead:
                 return frame.messages
             messages = list(frame.messages)
@@ -110,12 +110,13 @@ class Link(msgspec.Struct, gc=False):
                 messages += following
             return messages
         if number:  # a repetition or a gap: the other side should know soon where we stand
-            self._owe(now)
+            self.owe(now)
             if self.received < number <= self.received + ahead_limit:
                 self.ahead[number] = frame.messages
         return []
 
-    def _owe(self, now: Nanos) -> None:
+    def owe(self, now: Nanos) -> None:
+        """Say soon where we stand."""
         if self.owed_at is None:
             self.owed_at = now
         self.owed += 1
@@ -128,12 +129,16 @@ class Link(msgspec.Struct, gc=False):
         count = len(unreceipted) if unreceipted[-1].number <= number else number - unreceipted[0].number + 1
         done = unreceipted[:count]
         del unreceipted[:count]
-        newest = done[-1]
-        if newest.tries == 1:  # of a repeated frame nobody knows which copy was receipted
-            self.round_trip += (now - newest.sent_at - self.round_trip) // 8
+        if done[0].tries == 1:  # else the others had to wait for it
+            self.round_trip += (now - done[-1].sent_at - self.round_trip) // 8
         return done
 
     # --- sending --------------------------------------------------------------------------------
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another frame may be sent now."""
+        return len(self.unreceipted) < self.window
 
     def flush(self, speaker: Speaker, now: Nanos, policy: Policy, out: list[Send]) -> None:
         """End a turn: append to `out` what waits, what is overdue, and a receipt if it must go alone."""
@@ -168,7 +173,7 @@ class Link(msgspec.Struct, gc=False):
         out: list[Send],
     ) -> list[AnyMessage]:
         """Send messages in as few frames as fit; give those for which the window is too small."""
-        while messages and len(self.unreceipted) < self.window:
+        while messages and self.has_room:
             part = messages if len(messages) <= self.chunk else messages[: self.chunk]
             send = self._send(groups, self.sent + 1, part, speaker, now)
             if len(send.body) > limit and len(part) > 1:

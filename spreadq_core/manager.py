@@ -28,7 +28,7 @@ from spreadq_core.policy import DEFAULT, Policy
 from spreadq_core.primacy import Primacy, PrimacyState, Stage
 from spreadq_core.records import AttemptKey, TaskKey
 from spreadq_core.task_queue import TaskQueue
-from spreadq_core.timers import Timeouts
+from spreadq_core.timers import Timeouts, due
 
 FROM_SENDER = frozenset({m.Submit, m.Closed})
 FROM_WORKER = frozenset({m.Outcome, m.Response, m.JobOver, m.HandBack, m.Claim, m.Ready, m.Draining})
@@ -47,8 +47,9 @@ class ManagerState(msgspec.Struct, gc=False):
         ages: how old tasks are.
         absent_at: since when senders of which something is kept are not here; longest first.
         expires_at: when tasks expire.
-        limit_at: when attempts pass their run limit.
-        verdict_at: when each verdict was last sent.
+        limit_at: when live attempts pass their run limit, by task.
+        judged: tasks whose verdict is to be sent at the end of the turn, or when we manage again.
+        verdict_at: when each verdict was last sent; longest ago first.
         hold_at: until when tasks that come again are held for claims.
         remembers: it began with what an earlier manager knew.
         started: it took over once.
@@ -65,7 +66,8 @@ class ManagerState(msgspec.Struct, gc=False):
     ages: Ages = msgspec.field(default_factory=Ages)
     absent_at: dict[Instance, Nanos] = {}
     expires_at: dict[TaskKey, Nanos] = {}
-    limit_at: dict[AttemptKey, Nanos] = {}
+    limit_at: dict[TaskKey, Nanos] = {}
+    judged: list[TaskKey] = []
     verdict_at: dict[TaskKey, Nanos] = {}
     hold_at: Nanos | None = None
     queue: bytes = b""
@@ -101,8 +103,8 @@ class Manager:
         speaker = Speaker(queue, instance, epoch)
         state = ManagerState(speaker, about, now, PrimacyState(heard=epoch), image is not None)
         self._set_up(state, TaskQueue(policy) if image is None else TaskQueue.restore(policy, image), policy)
-        self.queue.apply(c.Restarted())
-        self._judged += self.queue.state.verdicts.values()
+        self._apply(c.Restarted())
+        state.judged += self.queue.state.verdicts
         state.absent_at |= dict.fromkeys(self.queue.state.senders, now)
 
     def _set_up(self, state: ManagerState, queue: TaskQueue, policy: Policy) -> None:
@@ -112,7 +114,6 @@ class Manager:
         self.peers = Peers(self.groups, policy, state.peers)
         self._expiries = Timeouts(state.expires_at)
         self._limits = Timeouts(state.limit_at)
-        self._judged: list[Outcome] = []  # verdicts that go out at the end of the turn
         self._strays: list[Send] = []  # other frames that belong to no link
         self._now: Nanos = state.started_at
         self._effects: list[Effect] = []
@@ -127,6 +128,7 @@ class Manager:
         }
         self._decisions: dict[type, Any] = {
             c.Assigned: self._assigned,
+            c.Adopted: self._adopted,
             c.Settled: self._settled,
             c.Say: self._say,
             c.Expiring: self._expiring,
@@ -149,7 +151,7 @@ class Manager:
         """End a turn: all that waits for each peer, in as few frames as possible."""
         out = self._strays + self.primacy.take_said()
         self._strays = []
-        if self._judged and self.primacy.manages:
+        if self.state.judged and self.primacy.manages:
             self._send_verdicts(now, out)
         for instance, peer in self.peers.touched:
             if isinstance(peer, SenderPeer) and peer.accept_at is not None and now >= peer.accept_at:
@@ -161,15 +163,14 @@ class Manager:
     def deadline(self) -> Nanos | None:
         """When it next wants a `Tick`."""
         state = self.state
-        if self.primacy.stage is Stage.STOPPED:
-            return None
-        verdict_at = min(state.verdict_at.values(), default=None)
+        if not self.primacy.manages:
+            return self.primacy.deadline
+        verdict_at = next(iter(state.verdict_at.values()), None)
         absent_at = next(iter(state.absent_at.values()), None)
         return earliest(
             self.peers.deadline,
             self._expiries.deadline,
             self._limits.deadline,
-            self.primacy.deadline,
             state.hold_at,
             None if verdict_at is None else verdict_at + self.policy.resend_after,
             None if absent_at is None else absent_at + self.policy.departed_keep,
@@ -195,6 +196,8 @@ class Manager:
 
     def _connected(self, event: e.Connected) -> None:
         self.peers.reconnected()
+        for instance in self.peers.senders:  # until it is seen
+            self.state.absent_at.setdefault(instance, self._now)
         self._effects += self.primacy.connected(event.session)
 
     def _disconnected(self, _: e.Disconnected) -> None:
@@ -202,11 +205,18 @@ class Manager:
 
     def _view_changed(self, event: e.ViewChanged) -> None:
         gone, come = self.peers.view_changed(event)
-        for instance in gone:
-            self._left(instance)
-        for instance in come:
-            self._came(instance)
         managed = self.primacy.manages
+        peers = self.peers.workers if event.group == self.groups.workers else self.peers.senders
+        for session in gone:
+            instance = self.peers.at(session)
+            if instance is not None and instance in peers:
+                self._left(instance)
+        for session in come:
+            instance = self.peers.at(session)
+            if instance is not None and instance in peers:
+                self._came(instance)
+            elif event.cause is e.Cause.NETWORK and session != self.primacy.state.session:
+                self.primacy.asked(session)  # we have forgotten it, and it does not know
         self._effects += self.primacy.view(event, self._now)
         if self.primacy.manages and not managed:
             self._took_over()
@@ -228,8 +238,7 @@ class Manager:
             self.state.absent_at.pop(instance, None)
 
     def _left(self, instance: Instance) -> None:
-        peer = self.peers.get(instance)
-        if isinstance(peer, WorkerPeer):
+        if instance in self.peers.workers:
             self._lose(instance, c.Loss.LEFT)
         else:
             self.state.absent_at[instance] = self._now
@@ -311,9 +320,12 @@ class Manager:
 
     def _hear(self, instance: Instance, messages: list[AnyMessage], allowed: frozenset[type]) -> None:
         """Let the queue hear messages in runs of one type; a hello or Confirm concerns us alone."""
+        hold = self.state.hold_at is not None and not self.state.remembers
         for kind, run in groupby(messages, type):
             if kind in allowed:
-                self._apply(c.Said(instance, list(run), self.state.hold_at is not None))
+                self._apply(c.Said(instance, list(run), hold))
+                if kind is m.Draining:
+                    self._note(NoteName.WORKER_DRAINING, worker=instance)
             elif kind not in (m.SenderHello, m.WorkerHello, m.Confirm):
                 self._note(NoteName.BAD_MESSAGE, source=instance, message=kind.__name__)
         self.state.ages.accepted(self.queue.state.accepted, self._now)
@@ -322,7 +334,7 @@ class Manager:
         """A frame of a link that we do not have: it may open one. A success in it counts anyway."""
         if self.peers.opens_link(frame, peer):
             return self._open(event.sender, frame)
-        successes = [
+        successes: list[AnyMessage] = [
             message
             for message in frame.messages
             if type(message) is Outcome and message.status is Status.DONE and message.worker == frame.source
@@ -333,6 +345,8 @@ class Manager:
             self._note(NoteName.STALE_LINK, peer=frame.source)
         else:
             self._note(NoteName.UNKNOWN_LINK, peer=frame.source)
+            if frame.target not in (ANYBODY, self.state.speaker.instance):
+                self.primacy.contest()
             took_over = m.TookOver(frame.link, self.state.about)
             self._strays.append(self.state.speaker.alone((event.sender,), [took_over], frame.source))
         return None
@@ -340,8 +354,7 @@ class Manager:
     def _open(self, session: str, frame: Frame) -> Peer | None:
         hello, instance = frame.messages[0], frame.source
         if isinstance(hello, m.WorkerHello):
-            self._apply(c.Said(instance, [hello]))
-            if instance not in self.queue.state.workers:
+            if self._apply(c.Said(instance, [hello])):  # it is out of range
                 return None
             self._note(NoteName.WORKER_HELLO, worker=instance, name=hello.about.name)
             return self.peers.open(session, frame, hello, self._now)
@@ -365,7 +378,7 @@ class Manager:
             self._apply(c.Entered(instance))
 
     def _tell_accepted(self, instance: Instance, peer: SenderPeer) -> None:
-        peer.accept_at = None
+        peer.accept_at, peer.owed = None, False
         record = self.queue.state.senders.get(instance)
         if record is not None and record.known.upto > peer.told:
             peer.told = record.known.upto
@@ -373,10 +386,11 @@ class Manager:
 
     # --- what the queue decides -----------------------------------------------------------------
 
-    def _apply(self, command: c.AnyCommand) -> None:
-        decisions = self._decisions
-        for decision in self.queue.apply(command):
-            decisions[type(decision)](decision)
+    def _apply(self, command: c.AnyCommand) -> list[c.AnyDecision]:
+        handlers, decisions = self._decisions, self.queue.apply(command)
+        for decision in decisions:
+            handlers[type(decision)](decision)
+        return decisions
 
     def _assigned(self, decision: c.Assigned) -> None:
         task, worker, number = decision.task, decision.worker, decision.number
@@ -389,9 +403,17 @@ class Manager:
         if terms.expiry:
             expires_in = max(1, self.state.expires_at[sender, submit.counter] - self._now)
         if terms.run_limit:
-            self._limits.add((sender, submit.counter, number), self._now + terms.run_limit)
+            self._limits.add((sender, submit.counter), self._now + terms.run_limit)
         assign = m.Assign(sender, number, task.strikes, expires_in, reply_to, submit)
         self.peers.say(worker, self.peers.workers[worker], assign)
+
+    def _adopted(self, decision: c.Adopted) -> None:
+        """An attempt of which we knew nothing runs: its limit begins anew."""
+        task = decision.task
+        if task.terms.run_limit:
+            self._limits.add((task.sender, task.submit.counter), self._now + task.terms.run_limit)
+        if task.sender not in self.peers.senders:
+            self.state.absent_at.setdefault(task.sender, self._now)
 
     def _expiring(self, decision: c.Expiring) -> None:
         task = decision.task
@@ -400,7 +422,6 @@ class Manager:
     def _say(self, decision: c.Say) -> None:
         to, message = decision.to, decision.message
         if isinstance(message, m.Cancel):
-            self._limits.discard((message.sender, message.counter, message.number))
             self._note(NoteName.ATTEMPT_REVOKED, worker=to, sender=message.sender, counter=message.counter)
         elif isinstance(message, m.Rejected):
             self._note(NoteName.REJECTED, sender=to, reason=message.reason)
@@ -413,22 +434,21 @@ class Manager:
         self._note(
             NoteName.JUDGED, sender=verdict.sender, counter=verdict.counter, status=verdict.status.name
         )
-        self._limits.discard((verdict.sender, verdict.counter, verdict.number))
-        self._judged.append(verdict)
+        self.state.judged.append((verdict.sender, verdict.counter))
 
     def _settled(self, decision: c.Settled) -> None:
         task, outcome = decision.task, decision.outcome
         terms, counter = task.terms, task.submit.counter
         if terms.expiry:
             self._expiries.discard((task.sender, counter))
-        if terms.run_limit and task.live is not None:
-            self._limits.discard((task.sender, counter, task.live[0]))
-        if outcome is None or not terms.reply:
-            return
+        if terms.run_limit:
+            self._limits.discard((task.sender, counter))
         caller = self.peers.senders.get(task.sender)
-        if caller is None:
+        if outcome is None or caller is None:
             return
-        if caller.session in self._heard_by:  # it will close it soon, or be told again
+        if not terms.reply:
+            caller.owed = True
+        elif caller.session in self._heard_by:  # it will close it soon, or be told again
             caller.finished_at[counter] = self._now
             if len(caller.finished_at) == 1:
                 self.peers.arm(task.sender, caller)
@@ -442,10 +462,13 @@ class Manager:
         """Send an outcome that is kept, with its responses: the caller does not have it from a worker."""
         caller.finished_at.pop(counter, None)
         record = self.queue.state.senders[sender]
+        outcome, responses = record.outcomes[counter], record.responses.get(counter, {})
         self._note(NoteName.ANSWERED_AGAIN, sender=sender, counter=counter)
-        for response in record.responses.get(counter, {}).values():
+        for response in responses.values():
             self.peers.say(sender, caller, response)
-        self.peers.say(sender, caller, record.outcomes[counter])
+        if outcome.responses > len(responses):  # nobody has the others any more: they need not be waited for
+            outcome = msgspec.structs.replace(outcome, responses=len(responses))
+        self.peers.say(sender, caller, outcome)
 
     def _ignored(self, decision: c.Ignored) -> None:
         kind = type(decision.message).__name__
@@ -454,46 +477,54 @@ class Manager:
     def _send_verdicts(self, now: Nanos, out: list[Send]) -> None:
         """Multicast verdicts to their callers and to ourselves: they hold where that is ordered."""
         by_groups: dict[tuple[str, ...], list[AnyMessage]] = {}
-        for outcome in self._judged:
-            self.state.verdict_at[outcome.sender, outcome.counter] = now
-            task = self.queue.task(outcome.sender, outcome.counter)
-            caller = self.peers.senders.get(outcome.sender)
+        for key in self.state.judged:
+            task, verdict = self.queue.task(*key), self.queue.state.verdicts.get(key)
+            if task is None or verdict is None:
+                continue
+            self.state.verdict_at[key] = now
+            caller = self.peers.senders.get(verdict.sender)
             groups: tuple[str, ...] = (self.groups.work,)
-            if task is not None and task.terms.reply and caller is not None:
+            if task.terms.reply and caller is not None:
                 groups = (caller.session, self.groups.work)
-            by_groups.setdefault(groups, []).append(outcome)
-        self._judged = []
+            by_groups.setdefault(groups, []).append(verdict)
+        self.state.judged = []
         out += [self.state.speaker.alone(groups, verdicts) for groups, verdicts in by_groups.items()]
 
     # --- time -----------------------------------------------------------------------------------
 
     def _tick(self, _: e.Tick) -> None:
+        if not self.primacy.manages:
+            self._effects += self.primacy.tick(self._now)
+            return
         state, now, deadline = self.state, self._now, self.deadline
         late = 0 if deadline is None else max(0, now - deadline)
-        self._effects += self.primacy.tick(now)
         for instance, peer in self.peers.ring(now):
             self.peers.touch(instance, peer)
             if isinstance(peer, SenderPeer):
                 self._attend_sender(instance, peer)
-            elif now >= peer.lease_at and self.primacy.manages:
+            elif now >= peer.lease_at:
                 self._end_lease(instance, peer, late)
-        if not self.primacy.manages:
-            return
         if state.hold_at is not None and now >= state.hold_at:
             state.hold_at = None
             self._apply(c.Released())
-        overrun = self._limits.due(now)
-        if overrun:
-            self._apply(c.Overran(overrun))
+        self._stop_overruns()
         expired = self._expiries.due(now)
         if expired:
             self._apply(c.Expired(expired))
         self._forget_absent()
-        for key, sent_at in list(state.verdict_at.items()):
-            if now >= sent_at + self.policy.resend_after:
-                del state.verdict_at[key]
-                if key in self.queue.state.verdicts:
-                    self._judged.append(self.queue.state.verdicts[key])
+        for key in due(state.verdict_at, now - self.policy.resend_after):
+            del state.verdict_at[key]
+            state.judged.append(key)
+
+    def _stop_overruns(self) -> None:
+        overran: dict[Instance, list[AttemptKey]] = {}
+        for sender, counter in self._limits.due(self._now):
+            task = self.queue.task(sender, counter)
+            if task is not None and task.live is not None:
+                number, worker = task.live
+                overran.setdefault(worker, []).append((sender, counter, number))
+        for worker, keys in overran.items():
+            self._apply(c.Overran(worker, keys))
 
     def _end_lease(self, instance: Instance, peer: WorkerPeer, late: Nanos) -> None:
         if late > self.policy.tick_slack:  # it was us who slept
@@ -504,27 +535,25 @@ class Manager:
 
     def _attend_sender(self, instance: Instance, peer: SenderPeer) -> None:
         now, record = self._now, self.queue.state.senders.get(instance)
-        due = [n for n, at in peer.finished_at.items() if now >= at + self.policy.outcome_delay]
-        for counter in due:
+        for counter in due(peer.finished_at, now - self.policy.outcome_delay):
             if record is not None and counter in record.outcomes:
                 self._answer(instance, peer, counter)
             else:
                 del peer.finished_at[counter]
-        if peer.accept_at is not None and now >= peer.accept_at and not (record and record.tasks):
+        waits = peer.owed or (record is not None and record.tasks)
+        if peer.accept_at is not None and now >= peer.accept_at and not waits:
             peer.accept_at = None  # every call has its outcome, which says more
 
     def _forget_absent(self) -> None:
         """Senders that are away for long: what is kept for them goes, what is to be done stays."""
         absent, now = self.state.absent_at, self._now
-        for instance in list(absent):
-            if now < absent[instance] + self.policy.departed_keep:
-                return
+        for instance in due(absent, now - self.policy.departed_keep):
             del absent[instance]
+            if instance in self.peers.senders:
+                self.peers.remove(instance)
             self._apply(c.Forgotten(instance))
             if instance in self.queue.state.senders:
                 absent[instance] = now
-            elif instance in self.peers.senders:
-                self.peers.remove(instance)
 
     # --- notes ----------------------------------------------------------------------------------
 

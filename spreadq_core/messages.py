@@ -2,16 +2,29 @@
 
 All are arrays on the wire (msgpack), tagged by a small integer. They grow by added fields with
 defaults only; the version in `codec` changes for breaks. Durations travel, points in time never do.
+The types say what is in range: what is not is malformed, and never reaches a role.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 
-from spreadq_core.ids import Instance, Nanos
+from spreadq_core.ids import MILLISECOND, Instance, Nanos
+from spreadq_core.policy import EPOCH_LIMIT
+
+COUNT_LIMIT = 2**62
+"""The most that anything is counted to: msgspec's integers end at 64 bits, and ours are added to."""
+
+NAME_LIMIT = 255
+"""Characters of the name of a codec."""
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=COUNT_LIMIT)]
+Counter: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=COUNT_LIMIT)]
+Duration: TypeAlias = Annotated[Nanos, msgspec.Meta(ge=0, le=COUNT_LIMIT)]
+Codec: TypeAlias = Annotated[str, msgspec.Meta(max_length=NAME_LIMIT)]
 
 
 class Status(enum.IntEnum):
@@ -77,7 +90,7 @@ class Submit(Message, tag=2):
         again: it was sent on an earlier link, too, so it may be known or even run.
     """
 
-    counter: int
+    counter: Counter
     terms: bytes
     payload: bytes
     headers: bytes = b""
@@ -87,7 +100,7 @@ class Submit(Message, tag=2):
 class Closed(Message, tag=3):
     """Tasks that the sender does not hold open any more: first and last counter of each range."""
 
-    ranges: tuple[tuple[int, int], ...]
+    ranges: tuple[tuple[Count, Count], ...]
 
 
 class Confirm(Message, tag=4):
@@ -100,13 +113,13 @@ class Confirm(Message, tag=4):
 class Accepted(Message, tag=5):
     """Every task of yours up to this counter is in the queue, or was, or is in a `Rejected`."""
 
-    upto: int
+    upto: Count
 
 
 class Rejected(Message, tag=6):
     """This task will not be done."""
 
-    counter: int
+    counter: Counter
     refusal: Refusal
     reason: str
 
@@ -114,7 +127,7 @@ class Rejected(Message, tag=6):
 class Unserved(Message, tag=7):
     """No worker that is present serves this task's function; it waits for one."""
 
-    counter: int
+    counter: Counter
 
 
 # --- the manager to a worker --------------------------------------------------------------------
@@ -133,9 +146,9 @@ class Assign(Message, tag=8):
     """
 
     sender: Instance
-    number: int
-    strikes: int
-    expires_in: Nanos
+    number: Count
+    strikes: Count
+    expires_in: Duration
     reply_to: str
     task: Submit
 
@@ -144,8 +157,8 @@ class Cancel(Message, tag=9):
     """Stop this attempt, and say `JobOver` when it is over."""
 
     sender: Instance
-    counter: int
-    number: int
+    counter: Counter
+    number: Count
 
 
 # --- a worker to the managers -------------------------------------------------------------------
@@ -158,17 +171,16 @@ class WorkerHello(Message, tag=10):
     """
 
     about: About
-    capacity: int
+    capacity: Count
     functions: tuple[str, ...] | None
 
 
 class Claim(Message, tag=11):
-    """I hold this attempt: its job runs, or its end follows. The fields are those of `Assign`."""
+    """I hold this attempt: its job runs, or its end follows. Its fields are some of those of `Assign`."""
 
     sender: Instance
-    number: int
-    strikes: int
-    expires_in: Nanos
+    number: Count
+    strikes: Count
     task: Submit
 
 
@@ -184,16 +196,16 @@ class JobOver(Message, tag=14):
     """The job of this attempt is over, without an outcome."""
 
     sender: Instance
-    counter: int
-    number: int
+    counter: Counter
+    number: Count
 
 
 class HandBack(Message, tag=15):
     """I do not run this attempt; give it to another. It does not count as one."""
 
     sender: Instance
-    counter: int
-    number: int
+    counter: Counter
+    number: Count
 
 
 # --- to a caller and the managers alike ---------------------------------------------------------
@@ -214,25 +226,25 @@ class Outcome(Message, tag=16):
     """
 
     sender: Instance
-    counter: int
-    number: int
+    counter: Counter
+    number: Count
     worker: Instance
     status: Status
-    responses: int = 0
+    responses: Count = 0
     payload: bytes = b""
-    codec: str = ""
+    codec: Codec = ""
 
 
 class Response(Message, tag=17):
     """An answer that a job made while it ran, counted from 0 by `index`."""
 
     sender: Instance
-    counter: int
-    number: int
+    counter: Counter
+    number: Count
     worker: Instance
-    index: int
+    index: Count
     payload: bytes
-    codec: str
+    codec: Codec
 
 
 # --- the manager to everybody, and managers among themselves ------------------------------------
@@ -241,14 +253,14 @@ class Response(Message, tag=17):
 class TookOver(Message, tag=18):
     """I manage this queue: open a link to me. `link`: the one of yours that I don't know; 0: any."""
 
-    link: int
+    link: Count
     about: About
 
 
 class Welcome(Message, tag=19):
     """I know your link. A worker must be heard once in a `lease`."""
 
-    lease: Nanos
+    lease: Annotated[Nanos, msgspec.Meta(ge=MILLISECOND, le=COUNT_LIMIT)]
 
 
 class Who(Message, tag=20):
@@ -262,8 +274,8 @@ class StatusRequest(Message, tag=21):
 class StatusReport(Message, tag=22):
     """One part of a report, which is a JSON document."""
 
-    part: int
-    parts: int
+    part: Count
+    parts: Count
     document: bytes
 
 
@@ -291,9 +303,9 @@ class Frame(msgspec.Struct, array_like=True, gc=False):
     queue: str
     source: Instance
     target: Instance
-    link: int
-    number: int
-    receipt: int
-    epoch: int
-    window: int
+    link: Count
+    number: Count
+    receipt: Count
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=EPOCH_LIMIT)]
+    window: Count
     messages: list[AnyMessage]

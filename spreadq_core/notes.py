@@ -47,3 +47,4 @@ class NoteName(enum.StrEnum):
     """An outcome was sent again, because its caller seems not to have it."""
     JOB_HUNG = "job_hung"
     HANDED_BACK = "handed_back"
+    """An attempt was given back, through no fault of its task."""

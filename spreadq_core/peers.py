@@ -23,6 +23,7 @@ class SenderPeer(msgspec.Struct, gc=False):
         session: its private name.
         link: ours with it.
         told: it knows that all up to this counter are accepted.
+        owed: a one-way task ended of which it may not know that it was accepted.
         accept_at: when it must be told of more, if there is more.
         finished_at: when outcomes came that it should have got from a worker; oldest first.
     """
@@ -31,6 +32,7 @@ class SenderPeer(msgspec.Struct, gc=False):
     session: str
     link: Link
     told: int = 0
+    owed: bool = True
     accept_at: Nanos | None = None
     finished_at: dict[int, Nanos] = {}
 
@@ -59,10 +61,18 @@ Peer: TypeAlias = SenderPeer | WorkerPeer
 
 
 class PeersState(msgspec.Struct, gc=False):
-    """All state of `Peers`: peers by instance, and the presence groups' members since we connected."""
+    """All state of `Peers`.
+
+    Args:
+        senders: by instance.
+        workers: by instance.
+        alarm_at: by instance, when something about it is due.
+        views: by presence group, who was in it when it was last seen since we connected.
+    """
 
     senders: dict[Instance, SenderPeer] = {}
     workers: dict[Instance, WorkerPeer] = {}
+    alarm_at: dict[Instance, Nanos] = {}
     views: dict[str, list[str]] = {}
 
 
@@ -76,12 +86,11 @@ class Peers:
         self.senders = state.senders
         self.workers = state.workers
         self._sessions: dict[str, Instance] = {}
-        self._alarms: Alarms[Instance] = Alarms()
+        self._alarms: Alarms[Instance] = Alarms(state.alarm_at)
         self._dirty: dict[Instance, Peer] = {}
         peers: dict[Instance, Peer] = {**self.senders, **self.workers}
         for instance, peer in peers.items():
             self._sessions[peer.session] = instance
-            self.arm(instance, peer)
 
     def get(self, instance: Instance) -> Peer | None:
         """The peer with this instance."""
@@ -106,14 +115,19 @@ class Peers:
             self._sessions.pop(old.session, None)
         self._sessions[session] = instance
         link = Link(frame.link, (session,), Service.FIFO, instance)
-        link.mail.append(Welcome(self._policy.lease))
         self._alarms.disarm(instance)
+        shares = self._shares()
+        peer: Peer
         if isinstance(hello, SenderHello):
-            sender = self.senders[instance] = SenderPeer(about, session, link)
-            return sender
-        lease_at = now + self._policy.lease
-        worker = self.workers[instance] = WorkerPeer(about, session, link, lease_at, now)
-        return worker
+            peer = self.senders[instance] = SenderPeer(about, session, link)
+        else:
+            lease_at = now + self._policy.lease
+            peer = self.workers[instance] = WorkerPeer(about, session, link, lease_at, now)
+        if self._shares() != shares:  # smaller ones are told at once, lest somebody say too much
+            self._dirty.update(self.senders)
+            self._dirty.update(self.workers)
+        self.say(instance, peer, Welcome(self._policy.lease))
+        return peer
 
     def is_present(self, session: str, group: str) -> bool:
         """Whether a session is in the view of one of the presence groups."""
@@ -127,21 +141,20 @@ class Peers:
         self._alarms.disarm(instance)
         return peer
 
-    def view_changed(self, event: ViewChanged) -> tuple[list[Instance], list[Instance]]:
-        """Peers whose *current* session left a presence group, and those whose came.
+    def view_changed(self, event: ViewChanged) -> tuple[list[str], list[str]]:
+        """Sessions that left a presence group, and those that came.
 
         Before the first view since we connected nobody's departure can be inferred.
         """
         if event.group not in (self._groups.workers, self._groups.senders):
             return [], []
-        before = self.state.views.get(event.group)
-        self.state.views[event.group] = list(event.members)
-        gone = set(before or ()).difference(event.members)
-        come = set(event.members).difference(before or ())
-        return self._known(gone), self._known(come)
+        before, members = self.state.views.get(event.group, ()), event.members
+        self.state.views[event.group] = list(members)
+        return sorted(set(before).difference(members)), sorted(set(members).difference(before))
 
-    def _known(self, sessions: set[str]) -> list[Instance]:
-        return [self._sessions[session] for session in sorted(sessions) if session in self._sessions]
+    def at(self, session: str) -> Instance | None:
+        """The peer whose current session this is."""
+        return self._sessions.get(session)
 
     def reconnected(self) -> None:
         """We were away ourselves."""
@@ -160,14 +173,21 @@ class Peers:
 
     def flush(self, speaker: Speaker, now: Nanos, out: list[Send]) -> None:
         """End a turn: what waits for each peer that was touched, with its share of our attention."""
-        policy = self._policy
-        for_senders = max(1, policy.senders_budget // max(1, len(self.senders)))
-        for_workers = max(1, policy.workers_budget // max(1, len(self.workers)))
+        policy, (for_senders, for_workers) = self._policy, self._shares()
         for instance, peer in self._dirty.items():
-            peer.link.grant = for_senders if isinstance(peer, SenderPeer) else for_workers
-            peer.link.flush(speaker, now, policy, out)
+            link, told, said = peer.link, peer.link.grant, len(out)
+            link.grant = for_senders if isinstance(peer, SenderPeer) else for_workers
+            link.flush(speaker, now, policy, out)
+            if link.grant < told and len(out) == said:
+                out.append(link.sign_of_life(speaker, now))
             self.arm(instance, peer)
         self._dirty.clear()
+
+    def _shares(self) -> tuple[int, int]:
+        """How many frames each sender and each worker may leave unreceipted."""
+        policy = self._policy
+        for_senders = max(1, policy.senders_budget // max(1, len(self.senders)))
+        return for_senders, max(1, policy.workers_budget // max(1, len(self.workers)))
 
     @property
     def touched(self) -> list[tuple[Instance, Peer]]:

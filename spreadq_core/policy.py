@@ -8,14 +8,11 @@ from spreadq_core.errors import UsageError
 from spreadq_core.ids import MILLISECOND, SECOND, Nanos
 
 BODY_LIMIT = 143_152
-"""Bytes of a Spread message that names no group; each group it names costs `GROUP_COST` of them. A
-body a little over it aborts a real daemon."""
-
-GROUP_COST = 32
-"""Bytes that each destination takes from `BODY_LIMIT`."""
+"""Bytes of a Spread message that names no group; each group it names takes 32 of them. A body a little
+over it aborts a real daemon."""
 
 EPOCH_LIMIT = 2**62
-"""A peer that says more is not believed."""
+"""The highest epoch; who says more is not believed."""
 
 
 @attrs.frozen(kw_only=True)

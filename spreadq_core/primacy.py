@@ -11,12 +11,12 @@ import enum
 import msgspec
 
 from spreadq_core.effects import Effect, Exit, Join, KeepEpoch, Note, Send
-from spreadq_core.events import ViewChanged
+from spreadq_core.events import Cause, ViewChanged
 from spreadq_core.ids import Instance, Nanos, QueueGroups
 from spreadq_core.link import Speaker
 from spreadq_core.messages import About, TookOver, Who
 from spreadq_core.notes import NoteName
-from spreadq_core.policy import Policy
+from spreadq_core.policy import EPOCH_LIMIT, Policy
 
 
 class Stage(enum.Enum):
@@ -45,6 +45,7 @@ class PrimacyState(msgspec.Struct, gc=False):
         session: its private name, "" while offline.
         held: it was the primary before, and has what it knew then.
         heard: the highest epoch heard of.
+        alone: nobody else is in the managers' group.
         entered: groups of the queue in which it has seen itself since it connected.
         asked_at: when it asked who manages.
     """
@@ -53,6 +54,7 @@ class PrimacyState(msgspec.Struct, gc=False):
     stage: Stage = Stage.OFFLINE
     session: str = ""
     held: bool = False
+    alone: bool = False
     entered: list[str] = []
     asked_at: Nanos | None = None
 
@@ -87,7 +89,7 @@ class Primacy:
 
     def stop(self) -> None:
         """This manager is at its end."""
-        self.state.stage = Stage.STOPPED
+        self.state.stage, self.state.asked_at = Stage.STOPPED, None
 
     @property
     def deadline(self) -> Nanos | None:
@@ -111,9 +113,12 @@ class Primacy:
         if state.session not in event.members:
             return []
         if event.group == self._groups.managers:
-            if len(event.members) == 1 and state.stage in (Stage.MEETING, Stage.ASKING):
+            state.alone = len(event.members) == 1
+            if state.alone and state.stage in (Stage.MEETING, Stage.ASKING):
                 return self._enter()
-            if state.stage is Stage.MEETING:
+            if event.cause is Cause.NETWORK and self.manages:
+                self.contest()
+            elif state.stage is Stage.MEETING:
                 state.stage, state.asked_at = Stage.ASKING, now
                 self._out.append(self._speaker.alone((self._groups.managers,), [Who()]))
         elif state.stage is Stage.ENTERING and event.group not in state.entered:
@@ -130,7 +135,11 @@ class Primacy:
     def asked(self, asker: str) -> None:
         """A newcomer asks who manages."""
         if self.manages:
-            self._out.append(self._speaker.alone((asker,), [TookOver(0, self._about)]))
+            self.greet(asker)
+
+    def greet(self, *groups: str) -> None:
+        """Say that we manage."""
+        self._out.append(self._speaker.alone(groups, [TookOver(0, self._about)]))
 
     def other_took_over(self, other: tuple[int, Instance], sender: str, about: About) -> list[Effect]:
         """Another manager, whose (epoch, instance) is `other`, says that it manages."""
@@ -146,10 +155,15 @@ class Primacy:
             return [lost, Exit(75, f"{where} has taken queue {self._groups.queue} over")]
         return [Exit(4, f"queue {self._groups.queue} is managed by {where} already; stop that one first")]
 
+    def contest(self) -> None:
+        """A peer obeys another manager: if it is here, one of us must go."""
+        if not self.state.alone:
+            self.greet(self._groups.managers)
+
     def heard(self, epoch: int) -> list[Effect]:
-        """A peer has seen a higher epoch: of a manager that is gone, for one that is here had said so."""
+        """A peer has seen a higher epoch: of a manager that is gone, if we are alone."""
         self.state.heard = max(self.state.heard, epoch)
-        return self._take_over() if self.manages else []
+        return self._take_over() if self.state.alone else []
 
     def _enter(self) -> list[Effect]:
         self.state.stage, self.state.asked_at = Stage.ENTERING, None
@@ -164,9 +178,8 @@ class Primacy:
         state, speaker = self.state, self._speaker
         effects: list[Effect] = []
         if not state.held or state.heard > speaker.epoch:
-            speaker.epoch = state.heard = max(state.heard, speaker.epoch) + 1
+            speaker.epoch = state.heard = min(max(state.heard, speaker.epoch) + 1, EPOCH_LIMIT)
             effects.append(KeepEpoch(speaker.epoch))
         state.stage, state.held = Stage.PRIMARY, True
-        everybody = (self._groups.workers, self._groups.senders)
-        self._out.append(speaker.alone(everybody, [TookOver(0, self._about)]))
+        self.greet(self._groups.workers, self._groups.senders, self._groups.managers)
         return [*effects, Note(NoteName.TOOK_OVER, {"epoch": speaker.epoch})]

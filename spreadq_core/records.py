@@ -25,6 +25,9 @@ Attempt: TypeAlias = tuple[int, Instance]
 RECORDED_LIMIT = 64
 """Attempts of one task that are recorded."""
 
+KEPT_COST = 200
+"""Bytes that an outcome or response takes beside its payload."""
+
 PLACE_BITS = 56
 """A rank is the priority, best first, above this many bits of acceptance order."""
 
@@ -37,6 +40,11 @@ def rank_of(priority: int, place: int) -> int:
 def place_of(rank: int) -> int:
     """A rank's place in the order of acceptance."""
     return rank & ((1 << PLACE_BITS) - 1)
+
+
+def kept_size(kept: Outcome | Response) -> int:
+    """Bytes that an outcome or response is counted with."""
+    return KEPT_COST + len(kept.payload)
 
 
 class Phase(enum.IntEnum):
@@ -100,9 +108,9 @@ class SenderRecord(msgspec.Struct, gc=False):
     def drop(self, counter: int) -> int:
         """Forget what was kept of a task for its sender; how many bytes that frees."""
         outcome = self.outcomes.pop(counter, None)
-        freed = len(outcome.payload) if outcome is not None else 0
+        freed = kept_size(outcome) if outcome is not None else 0
         if self.responses:
-            freed += sum(len(response.payload) for response in self.responses.pop(counter, {}).values())
+            freed += sum(kept_size(response) for response in self.responses.pop(counter, {}).values())
         self.rejected.pop(counter, None)
         return freed
 

@@ -60,9 +60,8 @@ class Lane:
         task = self.head
         assert task is not None
         if not self._returned or self._returned.pop(task.rank, None) is None:
-            tasks = self._levels[task.rank >> PLACE_BITS]
-            while tasks.popleft() is not task:
-                self._stale -= 1
+            first = self._levels[task.rank >> PLACE_BITS].popleft()
+            assert first is task  # what was withdrawn before it went when the head was found
         self.ready -= 1
         self.head = self._find_head() if self.ready else None
         return task
@@ -79,8 +78,9 @@ class Lane:
 
     def places(self) -> list[int]:
         """Acceptance places of the oldest tasks: the first of each priority, and all that were returned."""
-        first = [task for tasks in self._levels.values() for task in islice(tasks, 1)]
-        return [place_of(rank) for rank in [*self._returned, *(task.rank for task in first)]]
+        queued = ((task.rank for task in tasks if task.phase is QUEUED) for tasks in self._levels.values())
+        first = [rank for ranks in queued for rank in islice(ranks, 1)]
+        return [place_of(rank) for rank in [*self._returned, *first]]
 
     def _find_head(self) -> TaskRecord | None:
         first = self._first_queued()

@@ -25,6 +25,9 @@ from spreadq_core.uplink import Uplink
 RANGES_LIMIT = 1_000
 """Ranges of closed tasks in one message."""
 
+MAIL_SPARE = 100
+"""Messages that may wait for a manager beyond two for each open task."""
+
 
 class Request(msgspec.Struct, gc=False):
     """A task that is open here.
@@ -42,7 +45,7 @@ class Request(msgspec.Struct, gc=False):
     reply: bool
     asked_at: Nanos
     unserved: bool = False
-    answered: list[int] = []
+    answered: dict[int, None] = {}
     outcome: Outcome | None = None
 
 
@@ -76,7 +79,7 @@ class SenderState(msgspec.Struct, gc=False):
     marks: list[tuple[int, int, int]] = []
     marked: int = 0
     confirm: bool = False
-    heard_at: Nanos = 0
+    heard_at: Nanos | None = None
     managed: bool = False
     stop_at: Nanos | None = None
     left: bool = False
@@ -150,7 +153,7 @@ class Sender:
         handler = self._handlers.get(type(event))
         if handler is not None and not state.left:
             handler(event)
-            if state.stop_at is not None and (not state.open or now >= state.stop_at):
+            if state.stop_at is not None and (not state.unaccepted_at or now >= state.stop_at):
                 state.left = True
                 self._effects += [Leave(self.groups.senders), Exit(0, "stopped")]
         return self._effects
@@ -158,18 +161,24 @@ class Sender:
     def flush(self, now: Nanos) -> list[Send]:
         """End a turn: all that is to be said, in as few frames as possible."""
         state, link = self.state, self.state.uplink.link
-        if state.closing_at is not None and (
-            link.mail or now >= state.closing_at + self.policy.receipt_delay
-        ):
+        if len(link.mail) > 2 * len(state.open) + MAIL_SPARE:  # nobody takes it; most may be over by now
+            link.mail = [said for said in link.mail if type(said) is not Submit or said.counter in state.open]
+        if not state.uplink.session:
+            return []
+        close_at = self._close_at()
+        if close_at is not None and (link.mail or now >= close_at):
             self._say_closed(state.closing)
             state.closing, state.closing_at = [], None
-        if state.confirm and link.mail:
+        if state.confirm and link.mail and link.has_room:
             link.mail.append(m.Confirm())
             state.confirm = False
         known = len(link.unreceipted)
         out = state.uplink.flush(now, self.policy)
         for sent in link.unreceipted[known:]:
             self._mark(sent.number, sent.messages)
+        ask_at = self._ask_at()
+        if ask_at is not None and now >= ask_at:
+            out.append(link.sign_of_life(state.uplink.speaker, now))
         return out
 
     @property
@@ -178,13 +187,13 @@ class Sender:
         state = self.state
         if state.left:
             return None
-        closing_at = state.closing_at if state.uplink.session else None
         return earliest(
             state.uplink.deadline(self.policy),
             self._expiries.deadline,
             self._give_up_at(),
             state.stop_at,
-            None if closing_at is None else closing_at + self.policy.receipt_delay,
+            self._close_at(),
+            self._ask_at(),
         )
 
     def snapshot(self, now: Nanos) -> bytes:
@@ -263,6 +272,20 @@ class Sender:
             if state.closing_at is None:
                 state.closing_at = self._now
 
+    def _close_at(self) -> Nanos | None:
+        """When the manager is to be told what is closed, if it can be: until then, ranges grow together."""
+        closing_at, uplink = self.state.closing_at, self.state.uplink
+        if closing_at is None or not uplink.session or not uplink.link.has_room:
+            return None
+        return closing_at + self.policy.receipt_delay
+
+    def _ask_at(self) -> Nanos | None:
+        """When it is time to see whether the manager still knows us: it would call if it did not."""
+        state, heard_at, spoke_at = self.state, self.state.heard_at, self.state.uplink.link.spoke_at
+        if not state.open or not state.uplink.session or heard_at is None or spoke_at is None:
+            return None
+        return max(heard_at, spoke_at) + self.policy.lease
+
     def _resolve(self, counter: int, outcome: Outcome) -> None:
         self._drop(counter)
         self._effects.append(Resolve(counter, outcome))
@@ -284,7 +307,7 @@ class Sender:
     def _open_link(self) -> None:
         """Greet whoever manages, and say what is closed and, again, what is open."""
         state = self.state
-        again = state.uplink.link.number > 0
+        first = state.uplink.link.number == 0
         link = state.uplink.open(m.SenderHello(state.uplink.about), self.policy)
         gaps, before = [], 0
         for counter in [*state.open, state.last + 1]:
@@ -294,9 +317,9 @@ class Sender:
         self._say_closed(gaps)
         state.closing, state.closing_at = [], None
         for request in state.open.values():
-            request.submit.again = again
+            request.submit.again = state.managed  # who never heard a manager was hardly heard by one
             link.mail.append(request.submit)
-        state.marks, state.marked = [], state.last if again else 0
+        state.marks, state.marked = [], 0 if first else state.last
         state.confirm = bool(state.unaccepted_at)
 
     def _say_closed(self, ranges: list[list[int]]) -> None:
@@ -332,8 +355,11 @@ class Sender:
                 self._open_link()
                 return
             elif frame.link:
-                messages = uplink.receive(frame, self._now)[1]
+                receipted, messages = uplink.receive(frame, self._now)
                 state.heard_at, state.managed = self._now, True
+                if receipted:
+                    number = receipted[-1].number
+                    state.marks = [mark for mark in state.marks if mark[2] > number]
             else:  # a verdict
                 messages = frame.messages
         except PeerError as error:
@@ -350,17 +376,20 @@ class Sender:
 
     def _outcome(self, outcome: Outcome) -> None:
         request = self._answered(outcome)
-        if request is not None and outcome.status <= Status.CANCELLED:
-            if outcome.status is Status.DONE and len(request.answered) < outcome.responses:
-                request.outcome = outcome
-            else:
-                self._resolve(outcome.counter, outcome)
+        if request is None or outcome.status > Status.CANCELLED:
+            return
+        if outcome.status is Status.DONE and len(request.answered) < outcome.responses:
+            request.outcome = outcome
+        elif outcome.status is Status.EXPIRED and not outcome.number:  # the manager was a little quicker
+            self._expire(outcome.counter)
+        else:
+            self._resolve(outcome.counter, outcome)
 
     def _response(self, response: Response) -> None:
         request = self._answered(response)
         if request is None or response.index in request.answered:
             return
-        request.answered.append(response.index)
+        request.answered[response.index] = None
         self._effects.append(Deliver(response.counter, response.payload, response.codec))
         if request.outcome is not None and len(request.answered) >= request.outcome.responses:
             self._resolve(response.counter, request.outcome)
@@ -404,35 +433,35 @@ class Sender:
     # --- the end, and time ----------------------------------------------------------------------
 
     def _stop(self, _: e.StopRequested) -> None:
-        """What is not accepted yet has a moment to be; what is accepted does not need us."""
+        """What is not accepted yet has a moment to be, unless we are told twice; the rest needs us not."""
         state = self.state
-        for counter in [*state.open]:
-            if counter not in state.unaccepted_at or state.stop_at is not None:
-                self._drop(counter)
-        state.stop_at = self._now + self.policy.farewell
+        state.stop_at = self._now + (self.policy.farewell if state.stop_at is None else 0)
 
     def _give_up_at(self) -> Nanos | None:
         """When the request that waits longest to be accepted has waited too long for a manager."""
         state = self.state
         for asked_at in state.unaccepted_at.values():
             wait = self.policy.outage_wait if state.managed else self.policy.manager_wait
-            return max(asked_at, state.heard_at) + wait
+            return max(asked_at, state.heard_at or asked_at) + wait
         return None
 
     def _tick(self, _: e.Tick) -> None:
         state, now = self.state, self._now
         for counter in self._expiries.due(now):
-            request = state.open[counter]
-            waited = f"not done in {(now - request.asked_at) / 1e9:.3g} s"
-            if request.unserved:
-                waited += ", and no worker served its function when it was accepted"
-            self._fail(counter, Status.UNSERVED if request.unserved else Status.EXPIRED, waited)
+            self._expire(counter)
         while (give_up_at := self._give_up_at()) is not None and now >= give_up_at:
             queue = state.uplink.speaker.queue
             reason = f"nobody manages queue {queue}; start `sqm {queue}` or `spreadq serve {queue}`"
             if not state.uplink.session:
                 reason = "the connection to Spread is lost, and no new one can be made"
             self._fail(next(iter(state.unaccepted_at)), Status.NO_MANAGER, reason)
+
+    def _expire(self, counter: int) -> None:
+        request = self.state.open[counter]
+        waited = f"not done in {(self._now - request.asked_at) / 1e9:.3g} s"
+        if request.unserved:
+            waited += ", and no worker served its function when it was accepted"
+        self._fail(counter, Status.UNSERVED if request.unserved else Status.EXPIRED, waited)
 
     def _note(self, name: NoteName, /, **fields: Any) -> None:
         self._effects.append(Note(name, fields))

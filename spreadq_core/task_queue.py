@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from spreadq_core.records import (
     SenderRecord,
     TaskRecord,
     WorkerRecord,
+    kept_size,
     rank_of,
 )
 from spreadq_core.schedule import Schedule
@@ -33,7 +35,7 @@ from spreadq_core.terms import Terms, TermsTable
 # An enum's member costs a look-up in its class each time; these are on the assignment path.
 QUEUED, RETURNED, HELD, RUNNING, ENDING, OVER = Phase
 WORKING = WorkerState.WORKING
-DONE = Status.DONE
+DONE, FAILED = Status.DONE, Status.FAILED
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(QueueState).decode
@@ -122,12 +124,12 @@ class TaskQueue:
             sender = self.state.senders[instance] = SenderRecord()
         return sender
 
-    def _said(self, command: c.Said, out: list[AnyDecision]) -> None:
+    def _said(self, command: c.Said[m.AnyMessage], out: list[AnyDecision]) -> None:
         self._listeners[type(command.messages[0])](command, out)
 
     # --- tasks come -----------------------------------------------------------------------------
 
-    def _submits(self, command: c.Said, out: list[AnyDecision]) -> None:
+    def _submits(self, command: c.Said[m.Submit], out: list[AnyDecision]) -> None:
         instance, state = command.source, self.state
         sender = self._sender(instance)
         known, read = sender.known, self.terms.read
@@ -135,10 +137,7 @@ class TaskQueue:
             counter = submit.counter
             if counter == known.upto + 1 and not known.firsts:
                 known.upto = counter  # nearly always
-            elif counter not in known:
-                known.add(counter, counter)
-            else:
-                self._submitted_again(instance, sender, counter, out)
+            elif not self._is_new(instance, sender, submit, out):
                 continue
             try:
                 submit.terms, terms = read(submit.terms)
@@ -150,20 +149,28 @@ class TaskQueue:
                 self._reject(instance, sender, rejected, out)
                 continue
             task = self._admit(instance, sender, submit, terms, out)
-            if submit.again:
-                submit.again = False
-                if command.hold:
-                    task.phase = HELD
-                    continue
+            if command.hold and submit.again:
+                task.phase = HELD
+                continue
             self._place(task, out)
+            if task.phase is QUEUED and terms.reply and not self.schedule.is_served(terms.function):
+                out.append(c.Say(instance, m.Unserved(counter)))
 
-    def _submitted_again(
-        self, instance: Instance, sender: SenderRecord, counter: int, out: list[AnyDecision]
-    ) -> None:
+    def _is_new(
+        self, instance: Instance, sender: SenderRecord, submit: Submit, out: list[AnyDecision]
+    ) -> bool:
+        """Whether a task that does not follow the sender's last one was never here; else answer it."""
+        counter = submit.counter
         if counter in sender.outcomes:
             out.append(c.AskedAgain(instance, counter))
         elif counter in sender.rejected:
             out.append(c.Say(instance, sender.rejected[counter]))
+        elif counter not in sender.known:
+            if len(sender.known) <= self.policy.spans_limit:
+                sender.known.add(counter, counter)
+                return True
+            out.append(c.Ignored(instance, submit))
+        return False
 
     def _reject(
         self, instance: Instance, sender: SenderRecord, rejected: Rejected, out: list[AnyDecision]
@@ -192,6 +199,8 @@ class TaskQueue:
         for task in self._tasks():
             if task.phase is RUNNING:
                 task.phase, task.live = HELD, None
+            if task.terms.expiry:
+                out.append(c.Expiring(task))
 
     def _release(self, _: c.Released, out: list[AnyDecision]) -> None:
         for task in self._tasks():
@@ -212,8 +221,6 @@ class TaskQueue:
                 schedule.fill(worker)
             return
         schedule.enqueue(task)
-        if terms.reply and not schedule.is_served(terms.function):
-            out.append(c.Say(task.sender, m.Unserved(task.submit.counter)))
 
     def _put_back(self, task: TaskRecord, out: list[AnyDecision]) -> None:
         task.live, task.phase = None, RETURNED
@@ -258,62 +265,67 @@ class TaskQueue:
 
     # --- attempts end ---------------------------------------------------------------------------
 
-    def _outcomes(self, command: c.Said, out: list[AnyDecision]) -> None:
+    def _outcomes(self, command: c.Said[m.Outcome], out: list[AnyDecision]) -> None:
         instance, senders = command.source, self.state.senders
         worker = self.state.workers.get(instance)
         for outcome in command.messages:
-            key = (outcome.sender, outcome.counter, outcome.number)
-            attempt = (outcome.number, instance)
+            attempt, status = (outcome.number, outcome.worker), outcome.status
+            if outcome.worker != instance or status > FAILED:  # no worker may say that
+                out.append(c.Ignored(instance, outcome))
+                continue
             sender = senders.get(outcome.sender)
             task = sender.tasks.get(outcome.counter) if sender is not None else None
-            if task is None or attempt not in task.attempts or outcome.worker != instance:
-                out.append(c.Ignored(instance, outcome))
-            elif outcome.status is DONE:
+            if task is not None and status is DONE and attempt in task.attempts:
                 self._settle(task, outcome, out)
-            elif task.live == attempt:
+            elif task is not None and status is FAILED and attempt == task.live:
                 self._judge(task, outcome, out)
             else:
                 out.append(c.Ignored(instance, outcome))
+            key = (outcome.sender, outcome.counter, outcome.number)
             if worker is not None and worker.slots.pop(key, None) is not None:
                 worker.done += 1
         if worker is not None:  # a lost one may still have succeeded
             self._feed(worker, out)
 
-    def _strike(self, task: TaskRecord, attempt: Attempt, why: str, out: list[AnyDecision]) -> None:
+    def _strike(self, task: TaskRecord, why: str, out: list[AnyDecision]) -> None:
         """The live attempt is over and counts: the task goes back to its place, or is buried."""
+        attempt = task.live
+        assert attempt is not None
         task.strikes += 1
         if task.strikes < task.terms.max_attempts:
             self._put_back(task, out)
         else:
             reason = f"attempt {attempt[0]}, the last of {task.terms.max_attempts}: {why}"
-            self._judge(task, _verdict(task, attempt, Status.BURIED, reason), out)
+            verdict = _verdict(task.sender, task.submit.counter, Status.BURIED, reason, attempt)
+            self._judge(task, verdict, out)
 
     def _overrun(self, command: c.Overran, out: list[AnyDecision]) -> None:
-        for sender, counter, number in command.keys:
-            task = self.task(sender, counter)
-            if task is not None and task.live is not None and task.live[0] == number:
-                attempt = task.live
-                self._revoke(task, out)
-                limit = task.terms.run_limit / 1e9
-                self._strike(task, attempt, f"it ran longer than its limit of {limit:g} s", out)
+        for task in self._live(command.worker, command.keys):
+            self._revoke(task, out)
+            self._strike(task, f"it ran longer than its limit of {task.terms.run_limit / 1e9:g} s", out)
 
-    def _slots_freed(self, command: c.Said, out: list[AnyDecision]) -> None:
-        worker = self.state.workers.get(command.source)
+    def _slots_freed(self, command: c.Said[m.JobOver | m.HandBack], out: list[AnyDecision]) -> None:
+        worker, messages = self.state.workers.get(command.source), command.messages
         if worker is None:
             return
-        for message in command.messages:
-            key = (message.sender, message.counter, message.number)
-            if worker.slots.pop(key, None) is not None:
-                worker.done += 1
-            if type(message) is m.HandBack:
-                self._give_back(worker, key, out)
+        keys = [(message.sender, message.counter, message.number) for message in messages]
+        freed = [key for key in keys if worker.slots.pop(key, None) is not None]
+        worker.done += len(freed)
+        for task in self._live(worker.instance, freed):
+            if type(messages[0]) is m.HandBack:
+                self._put_back(task, out)
+            else:
+                self._strike(task, "its job was stopped", out)
         self._feed(worker, out)
 
-    def _give_back(self, worker: WorkerRecord, key: AttemptKey, out: list[AnyDecision]) -> None:
-        """The worker does not run this attempt, through no fault of the task."""
-        task = self.task(key[0], key[1])
-        if task is not None and task.live == (key[2], worker.instance):
-            self._put_back(task, out)
+    def _live(self, worker: Instance, keys: Iterable[AttemptKey]) -> list[TaskRecord]:
+        """Tasks of which one of these attempts of `worker` is live, in the order in which they go next."""
+        tasks = []
+        for sender, counter, number in keys:
+            task = self.task(sender, counter)
+            if task is not None and task.live == (number, worker):
+                tasks.append(task)
+        return sorted(tasks, key=lambda task: task.rank)
 
     # --- tasks end ------------------------------------------------------------------------------
 
@@ -352,7 +364,7 @@ class TaskQueue:
         if task.terms.reply:
             if outcome is not None:
                 sender.outcomes[counter] = outcome
-                state.outcome_bytes += len(outcome.payload)
+                state.outcome_bytes += kept_size(outcome)
             else:
                 state.outcome_bytes -= sender.drop(counter)
         out.append(c.Settled(task, outcome))
@@ -362,19 +374,18 @@ class TaskQueue:
         if task.live is not None:
             number, worker = task.live
             out.append(c.Say(worker, m.Cancel(task.sender, task.submit.counter, number)))
-            task.live = None
 
     def _expire(self, command: c.Expired, out: list[AnyDecision]) -> None:
         for sender, counter in command.keys:
             task = self.task(sender, counter)
             if task is not None and task.phase is not ENDING:
                 self._revoke(task, out)
-                reason = "it was not done before its expiry"
-                self._judge(task, _verdict(task, (0, ANYBODY), Status.EXPIRED, reason), out)
+                verdict = _verdict(sender, counter, Status.EXPIRED, "it was not done before its expiry")
+                self._judge(task, verdict, out)
 
     # --- what is kept for senders ---------------------------------------------------------------
 
-    def _responses(self, command: c.Said, out: list[AnyDecision]) -> None:
+    def _responses(self, command: c.Said[m.Response], out: list[AnyDecision]) -> None:
         state = self.state
         for response in command.messages:
             task = self.task(response.sender, response.counter)
@@ -386,13 +397,13 @@ class TaskQueue:
             responses = state.senders[response.sender].responses.setdefault(response.counter, {})
             if response.index not in responses:
                 responses[response.index] = response
-                state.outcome_bytes += len(response.payload)
+                state.outcome_bytes += kept_size(response)
 
-    def _closes(self, command: c.Said, out: list[AnyDecision]) -> None:
+    def _closes(self, command: c.Said[m.Closed], out: list[AnyDecision]) -> None:
         sender = self._sender(command.source)
         for message in command.messages:
             for first, last in message.ranges:
-                if not 0 < first <= last or len(sender.known) > self.policy.spans_limit:
+                if first > last or len(sender.known) > self.policy.spans_limit:
                     out.append(c.Ignored(command.source, message))
                     break
                 sender.known.add(first, last)
@@ -404,16 +415,22 @@ class TaskQueue:
                         self._settle(task, None, out)
 
     def _forget(self, command: c.Forgotten, out: list[AnyDecision]) -> None:
-        sender = self.state.senders.get(command.sender)
-        if sender is not None:
-            for counter in [*sender.outcomes, *sender.rejected]:
-                self.state.outcome_bytes -= sender.drop(counter)
-            if not sender.tasks:
-                del self.state.senders[command.sender]
+        instance, sender = command.sender, self.state.senders.get(command.sender)
+        if sender is None:
+            return
+        for counter, outcome in list(sender.outcomes.items()):
+            self.state.outcome_bytes -= sender.drop(counter)
+            if sender.tasks:
+                attempt, reason = (outcome.number, outcome.worker), "its outcome was not fetched in time"
+                gone = _verdict(instance, counter, Status.EXPIRED, reason, attempt)
+                sender.outcomes[counter] = gone
+                self.state.outcome_bytes += kept_size(gone)
+        if not sender.tasks:
+            del self.state.senders[instance]
 
     # --- workers --------------------------------------------------------------------------------
 
-    def _hellos(self, command: c.Said, out: list[AnyDecision]) -> None:
+    def _hellos(self, command: c.Said[m.WorkerHello], out: list[AnyDecision]) -> None:
         hello, instance, policy = command.messages[0], command.source, self.policy
         names = sum(len(name.encode()) for name in hello.functions or ())
         if not 1 <= hello.capacity <= policy.capacity_limit or names > policy.functions_limit:
@@ -429,13 +446,14 @@ class TaskQueue:
         worker.capacity, worker.functions, worker.ready = hello.capacity, hello.functions, False
         worker.slots = dict.fromkeys(worker.slots, False)
 
-    def _claims(self, command: c.Said, out: list[AnyDecision]) -> None:
+    def _claims(self, command: c.Said[m.Claim], out: list[AnyDecision]) -> None:
         worker = self.state.workers.get(command.source)
         for claim in command.messages:
             try:
                 claim.task.terms, terms = self.terms.read(claim.task.terms)
             except PeerError:
-                worker = None
+                out.append(c.Ignored(command.source, claim))
+                continue
             if worker is None or worker.ready:
                 out.append(c.Ignored(command.source, claim))
             else:
@@ -459,8 +477,9 @@ class TaskQueue:
             phase, task.phase, task.live = task.phase, RUNNING, attempt
             if phase is not HELD:
                 self.schedule.withdraw(task)
+            out.append(c.Adopted(task))
 
-    def _readies(self, command: c.Said, out: list[AnyDecision]) -> None:
+    def _readies(self, command: c.Said[m.Ready], out: list[AnyDecision]) -> None:
         worker = self.state.workers.get(command.source)
         if worker is not None:
             worker.ready = True
@@ -472,12 +491,14 @@ class TaskQueue:
             if worker.slots:
                 worker.state = after(worker.state, WorkerInput.ASSIGNED)
             self.schedule.enlist(worker)
-        for key in [key for key, claimed in worker.slots.items() if not claimed]:
-            del worker.slots[key]  # its Assign never arrived
-            self._give_back(worker, key, out)
+        unclaimed = [key for key, claimed in worker.slots.items() if not claimed]
+        for key in unclaimed:
+            del worker.slots[key]
+        for task in self._live(worker.instance, unclaimed):  # its Assign never arrived
+            self._put_back(task, out)
         self._feed(worker, out)
 
-    def _drains(self, command: c.Said, out: list[AnyDecision]) -> None:
+    def _drains(self, command: c.Said[m.Draining], out: list[AnyDecision]) -> None:
         worker = self.state.workers.get(command.source)
         if worker is not None:
             if worker.state in ASSIGNABLE:
@@ -491,12 +512,11 @@ class TaskQueue:
         if worker.state in ASSIGNABLE:
             self.schedule.dismiss(worker)
         worker.state = after(worker.state, WorkerInput.LOST)
-        for sender, counter, number in sorted(worker.slots):
-            task = self.task(sender, counter)
-            attempt = (number, worker.instance)
-            if task is not None and task.live == attempt:
-                self._strike(task, attempt, command.loss.value, out)
+        for task in self._live(worker.instance, worker.slots):
+            self._strike(task, command.loss.value, out)
 
 
-def _verdict(task: TaskRecord, attempt: Attempt, status: Status, reason: str) -> Outcome:
-    return Outcome(task.sender, task.submit.counter, *attempt, status, 0, reason.encode(), "text")
+def _verdict(
+    sender: Instance, counter: int, status: Status, reason: str, attempt: Attempt = (0, ANYBODY)
+) -> Outcome:
+    return Outcome(sender, counter, *attempt, status, 0, reason.encode(), "text")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+from itertools import takewhile
 from typing import Generic, TypeVar
 
 from spreadq_core.ids import Nanos
@@ -14,15 +15,24 @@ TIMEOUT_GRAIN: Nanos = 1 << 24
 """Timeouts are kept in buckets of this width, so they come up to 17 ms late."""
 
 
+def due(since: dict[K, Nanos], until: Nanos) -> list[K]:
+    """Keys whose time is not after `until`; the dictionary has earlier times first."""
+    return [key for key, _ in takewhile(lambda item: item[1] <= until, since.items())]
+
+
 class Alarms(Generic[K]):
     """At most one alarm for each key; whoever is woken looks what is due, and arms it anew.
 
     `K` must be ordered, so that alarms for the same time ring in the same order everywhere.
+
+    Args:
+        at: when each key's alarm rings; kept up to date here, and all that must be remembered.
     """
 
-    def __init__(self) -> None:
-        self._heap: list[tuple[Nanos, K]] = []
-        self._armed: dict[K, Nanos] = {}
+    def __init__(self, at: dict[K, Nanos]) -> None:
+        self._armed = at
+        self._heap = [(time, key) for key, time in at.items()]
+        heapify(self._heap)
 
     @property
     def deadline(self) -> Nanos | None:
@@ -76,7 +86,9 @@ class Timeouts(Generic[K]):
         return (order[0] + 1) * TIMEOUT_GRAIN if order else None
 
     def add(self, key: K, at: Nanos) -> None:
-        """`key`, which is not here yet, becomes due at `at`."""
+        """`key` becomes due at `at`, and not when it did so far."""
+        if key in self._at:
+            self.discard(key)
         self._at[key] = at
         self._put(key)
 

@@ -8,7 +8,7 @@ from spreadq_core.codec import decode
 from spreadq_core.effects import Effect, Join, Send, Service
 from spreadq_core.errors import PeerError
 from spreadq_core.events import Connected, Received
-from spreadq_core.ids import Nanos
+from spreadq_core.ids import ANYBODY, Nanos
 from spreadq_core.link import Groups, Link, Sent, Speaker
 from spreadq_core.messages import About, AnyMessage, Frame, TookOver
 from spreadq_core.notes import NoteName
@@ -73,11 +73,11 @@ class Uplink(msgspec.Struct, gc=False):
             PeerError: it belongs to another link.
         """
         link = self.link
-        if frame.link != link.number or frame.target != self.speaker.instance:
-            raise PeerError(f"frame of link {frame.link}", NoteName.STALE_LINK)
-        link.peer = link.peer or frame.source
-        if frame.source != link.peer:
-            raise PeerError(f"frame of manager {frame.source:016x}", NoteName.STALE_LINK)
+        ours = frame.link == link.number and frame.target == self.speaker.instance
+        if not ours or link.peer not in (ANYBODY, frame.source):
+            link.owe(now)  # so that whoever speaks sees which link we have, and with whom
+            raise PeerError(f"link {frame.link} of manager {frame.source:016x}", NoteName.STALE_LINK)
+        link.peer = frame.source
         return link.receipted(frame.receipt, now), link.receive(frame, now, link.grant)
 
     def flush(self, now: Nanos, policy: Policy) -> list[Send]:

@@ -28,14 +28,12 @@ class Job(msgspec.Struct, gc=False):
 
     Args:
         assign: what was assigned.
-        expires_at: when nobody waits for it any more.
         said: its responses and its end, to be said again on a new link.
         over: its end is said.
         cancelled_at: when it was told to stop.
     """
 
     assign: m.Assign
-    expires_at: Nanos | None
     said: list[m.Response | End] = []
     over: bool = False
     cancelled_at: Nanos | None = None
@@ -163,10 +161,10 @@ class Worker:
 
     def _renew_at(self) -> Nanos | None:
         """When the manager must hear of us, so that our lease does not end."""
-        state = self.state
-        if not state.lease or not state.uplink.session:
+        state, spoke_at = self.state, self.state.uplink.link.spoke_at
+        if not state.lease or not state.uplink.session or spoke_at is None:
             return None
-        return state.uplink.link.spoke_at + state.lease // self.policy.renewals
+        return spoke_at + state.lease // (self.policy.renewals + 1)
 
     # --- connection and link --------------------------------------------------------------------
 
@@ -184,9 +182,7 @@ class Worker:
         link = state.uplink.open(hello, self.policy)
         for job in state.jobs.values():
             assign = job.assign
-            expires_in = 0 if job.expires_at is None else max(1, job.expires_at - self._now)
-            claim = m.Claim(assign.sender, assign.number, assign.strikes, expires_in, assign.task)
-            link.mail.append(claim)
+            link.mail.append(m.Claim(assign.sender, assign.number, assign.strikes, assign.task))
         link.mail.append(m.Ready())
         if state.stops:
             link.mail.append(m.Draining())
@@ -232,11 +228,12 @@ class Worker:
             task.terms, terms = self._terms.read(task.terms)
         except PeerError as error:
             self._note(NoteName.BAD_MESSAGE, sender="the manager", message="Assign", reason=str(error))
+            state.uplink.link.mail.append(m.JobOver(*key))
             return
-        job = state.jobs[key] = Job(assign, self._now + assign.expires_in if assign.expires_in else None)
+        job = state.jobs[key] = Job(assign)
         state.running += 1
         if state.stops or state.running > state.capacity:
-            self._end(job, m.HandBack(*key))
+            self._hand_back(key, job)
             return
         payload, codec, headers = task.payload, terms.codec, task.headers
         start = StartJob(*key, terms.function, payload, codec, headers, assign.expires_in, terms.reply)
@@ -309,16 +306,22 @@ class Worker:
         for key, job in self.state.jobs.items():
             if not job.over:
                 self._effects.append(CancelJob(*key))
-                self._end(job, m.HandBack(*key))
+                self._hand_back(key, job)
+
+    def _hand_back(self, key: AttemptKey, job: Job) -> None:
+        self._note(NoteName.HANDED_BACK, sender=key[0], counter=key[1])
+        self._end(job, m.HandBack(*key))
 
     def _leave_if_done(self) -> None:
-        state, now = self.state, self._now
+        """Nothing runs, and our last words are receipted: so nothing that was assigned meanwhile is lost."""
+        state, now, link = self.state, self._now, self.state.uplink.link
         if state.running:
             return
         latest = now + self.policy.farewell
         if state.stop_at is None or state.stop_at > latest:
             state.stop_at = latest
-        if not state.jobs or now >= state.stop_at:
+        unheard = state.jobs or (state.lease and (link.mail or link.unreceipted))
+        if not unheard or now >= state.stop_at:
             status, reason = (0, "drained") if state.stops == 1 else (1, "told to stop at once")
             self._leave(status, reason)
 
@@ -341,6 +344,7 @@ class Worker:
             self._leave(1, f"all {state.capacity} slots are held by jobs that do not stop")
         elif state.running and state.stop_at is not None and self._now >= state.stop_at:
             self._give_back()
+            state.stop_at = self._now + self.policy.farewell
 
     def _note(self, name: NoteName, /, **fields: Any) -> None:
         self._effects.append(Note(name, fields))
