@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
@@ -24,9 +23,10 @@ from spreadq.requests import (
 )
 from spreadq_core.errors import UsageError
 from spreadq_core.events import AbandonRequested, StopRequested
-from spreadq_core.ids import SECOND, TaskId
+from spreadq_core.ids import SECOND, Instance, TaskId
 from spreadq_core.policy import DEFAULT, Policy
 from spreadq_core.sender import Sender as SenderRole
+from transports.forks import generation
 from transports.spread.asyncio_client import AsyncioSpread
 
 R = TypeVar("R")
@@ -42,8 +42,8 @@ class _AsyncPending(Pending):
 
     __slots__ = ("_waiters",)
 
-    def __init__(self, id: TaskId, *, reply: bool) -> None:  # noqa: A002
-        super().__init__(id, reply=reply)
+    def __init__(self, sender: Instance, counter: int, *, reply: bool) -> None:
+        super().__init__(sender, counter, reply=reply)
         self._waiters: list[asyncio.Future[None]] = []
 
     def changed(self) -> None:
@@ -52,10 +52,10 @@ class _AsyncPending(Pending):
                 waiter.set_result(None)
         self._waiters.clear()
 
-    async def change(self) -> None:
+    def change(self) -> asyncio.Future[None]:
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        await waiter
+        return waiter
 
     async def acceptance(self) -> None:
         while not self.accepted and self.outcome is None:
@@ -151,7 +151,7 @@ class AsyncSender:
         self._transport: AsyncioSpread | None = None
         self._starting = asyncio.Lock()
         self._closed = False
-        self._pid = os.getpid()
+        self._generation = generation()
 
     async def start(self) -> Self:
         """Connect to the daemon; later, lost connections are made again.
@@ -268,14 +268,15 @@ class AsyncSender:
         if host is None:
             what = "was closed: make a new one" if self._closed else "is not started: use it as `async with`"
             raise UsageError(f"the sender {what}")
-        if os.getpid() != self._pid:
+        if generation() != self._generation:
             raise UsageError("this sender belongs to the process that forked; make a new one")
-        payload = codecs.encode(self._codec, value)
-        pending = _AsyncPending(self._requests.next_id(), reply=reply)
-        host.post(self._requests.add(pending, function, payload, self._codec, options, confirm=confirm))
+        requests, payload = self._requests, codecs.encode(self._codec, value)
+        pending = _AsyncPending(*requests.next_id(), reply=reply)
+        event = requests.add(pending, function, payload, self._codec, options, confirm=confirm)
+        host.post(event, alone=len(requests) == 1)
         return pending
 
     def _abandon(self, pending: Pending) -> None:
         self._requests.forget(pending)
         if self._host is not None:
-            self._host.post(AbandonRequested(pending.id.counter))
+            self._host.post(AbandonRequested(pending.counter))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, TypedDict
 
 import msgspec
@@ -13,9 +14,10 @@ from spreadq_core.effects import Confirmed, Deliver, Resolve
 from spreadq_core.errors import UsageError
 from spreadq_core.events import SubmitRequested
 from spreadq_core.host import Host
-from spreadq_core.ids import ANYBODY, TaskId
+from spreadq_core.ids import ANYBODY, Instance, TaskId
 from spreadq_core.messages import Outcome, Status
 from spreadq_core.sender import Sender as SenderRole
+from spreadq_core.terms import REMEMBERED_LIMIT, Terms
 
 DEFAULT_CALL_TIMEOUT: Duration = 60.0
 """How long a call waits where nobody says, in seconds."""
@@ -56,10 +58,11 @@ class Options(TypedDict, total=False):
 class Pending:
     """What has become of a request so far."""
 
-    __slots__ = ("accepted", "id", "outcome", "reply", "responses")
+    __slots__ = ("accepted", "counter", "outcome", "reply", "responses", "sender")
 
-    def __init__(self, id: TaskId, *, reply: bool) -> None:  # noqa: A002 -- what it is called everywhere
-        self.id = id
+    def __init__(self, sender: Instance, counter: int, *, reply: bool) -> None:
+        self.sender = sender
+        self.counter = counter
         self.reply = reply
         self.accepted = False
         self.responses: list[Deliver] = []
@@ -67,6 +70,11 @@ class Pending:
 
     def changed(self) -> None:
         """Called after each change."""
+
+    @property
+    def id(self) -> TaskId:
+        """Of the task."""
+        return TaskId(self.sender, self.counter)
 
     @property
     def answered(self) -> bool:
@@ -94,6 +102,7 @@ class PendingRequests:
         self._role = role
         self._open: dict[int, Pending] = {}
         self._last = 0
+        self._terms: dict[Hashable, Terms] = {}
         host.performers |= {
             Resolve: self._resolve,
             Confirmed: self._confirm,
@@ -103,9 +112,9 @@ class PendingRequests:
     def __len__(self) -> int:
         return len(self._open)
 
-    def next_id(self) -> TaskId:
-        """The id of the next task."""
-        return TaskId(self._role.state.uplink.speaker.instance, self._last + 1)
+    def next_id(self) -> tuple[Instance, int]:
+        """Sender and counter of the next task."""
+        return self._role.state.uplink.speaker.instance, self._last + 1
 
     def add(
         self, pending: Pending, function: str, payload: bytes, codec: str, options: Options, *, confirm: bool
@@ -115,28 +124,40 @@ class PendingRequests:
         Raises:
             UsageError: the function, the payload or an option is not possible, or too many are open.
         """
-        event = _event(pending, function, payload, codec, options, confirm)
-        if len(self._open) >= self._role.policy.open_limit:  # those of this turn included
-            raise UsageError(f"{len(self._open)} requests are not resolved yet, and no more may be; wait for some")
-        try:
-            self._role.check(event)
-        except UnicodeEncodeError:
-            raise UsageError(f"function name {function!r} has no form in UTF-8") from None
-        self._last = pending.id.counter
+        headers = options.pop("headers", b"")
+        terms = self._terms_of(function, codec, options, pending.reply)
+        event = SubmitRequested(pending.counter, terms, payload, headers, confirm)
+        count = len(self._open)  # those of this turn included
+        if count >= self._role.policy.open_limit:
+            raise UsageError(f"{count} requests are not resolved yet, and no more may be; wait for some")
+        self._role.check(event)
+        self._last = pending.counter
         self._open[self._last] = pending
         return event
 
+    def _terms_of(self, function: str, codec: str, options: Options, reply: bool) -> Terms:
+        key = (function, codec, reply, *options.items())
+        try:
+            terms = self._terms.get(key)
+            if terms is None:
+                if len(self._terms) >= REMEMBERED_LIMIT:
+                    self._terms.clear()
+                max_attempts = self._role.policy.max_attempts
+                terms = self._terms[key] = _terms(function, codec, options, max_attempts, reply)
+        except TypeError as error:
+            raise UsageError(f"an option is of no possible type: {error}") from None
+        return terms
+
     def forget(self, pending: Pending) -> None:
         """Nobody is interested any more."""
-        self._open.pop(pending.id.counter, None)
+        self._open.pop(pending.counter, None)
 
     def give_up(self) -> None:
         """The sender is closed: whoever waits gets `Cancelled`."""
         for pending in list(self._open.values()):
-            id = pending.id  # noqa: A001
-            reason = b"the sender was closed before the task was done"
-            outcome = Outcome(id.sender, id.counter, 0, ANYBODY, Status.CANCELLED, 0, reason, "text")
-            self._resolve(Resolve(id.counter, outcome))
+            reason, (sender, counter) = b"the sender was closed before the task was done", pending.id
+            outcome = Outcome(sender, counter, 0, ANYBODY, Status.CANCELLED, 0, reason, "text")
+            self._resolve(Resolve(counter, outcome))
 
     def _resolve(self, effect: Resolve) -> None:
         pending = self._open.pop(effect.request, None)
@@ -194,22 +215,19 @@ def response_value(response: Deliver) -> Any:
     return codecs.decode(response.codec, response.payload)
 
 
-def _event(
-    pending: Pending, function: str, payload: bytes, codec: str, options: Options, confirm: bool
-) -> SubmitRequested:
-    if options and (unknown := options.keys() - Options.__annotations__.keys()):
+def _terms(function: str, codec: str, options: Options, max_attempts: int, reply: bool) -> Terms:
+    if unknown := options.keys() - Options.__annotations__.keys():
         known = ", ".join(Options.__annotations__)
         raise UsageError(f"option {min(unknown)!r} is unknown; known are {known}")
-    return SubmitRequested(
-        pending.id.counter,
+    terms = Terms(
         function,
-        payload,
         codec,
         options.get("priority", 0),
-        options.get("max_attempts", 0),
+        options.get("max_attempts", max_attempts),
         optional_nanoseconds(options.get("run_limit")),
         optional_nanoseconds(options.get("expiry")),
-        options.get("headers", b""),
-        pending.reply,
-        confirm,
+        reply,
     )
+    if fault := terms.fault():
+        raise UsageError(fault)
+    return terms

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,9 +24,10 @@ from spreadq.requests import (
     response_value,
 )
 from spreadq_core.events import AbandonRequested, StopRequested
-from spreadq_core.ids import SECOND, TaskId
+from spreadq_core.ids import SECOND, Instance, TaskId
 from spreadq_core.policy import DEFAULT, Policy
 from spreadq_core.sender import Sender as SenderRole
+from transports.forks import generation
 from transports.spread.blocking_client import BlockingSpread
 
 OPEN_LIMIT = 500
@@ -48,8 +48,10 @@ class _Submitted(Pending):
 
     __slots__ = ("_given", "_inbox")
 
-    def __init__(self, id: TaskId, inbox: deque[tuple[_Submitted, int]], *, reply: bool) -> None:  # noqa: A002
-        super().__init__(id, reply=reply)
+    def __init__(
+        self, sender: Instance, counter: int, inbox: deque[tuple[_Submitted, int]], *, reply: bool
+    ) -> None:
+        super().__init__(sender, counter, reply=reply)
         self._inbox: deque[tuple[_Submitted, int]] | None = inbox
         self._given = 0
 
@@ -143,7 +145,7 @@ class Sender:
     def _set_up(self) -> None:
         """A fresh identity on a fresh connection."""
         policy = attrs.evolve(self._policy, open_limit=min(OPEN_LIMIT, self._policy.open_limit))
-        self._pid = os.getpid()
+        self._generation = generation()
         self._role = SenderRole(self.queue, new_instance(), about(self._name, "sender"), policy)
         self._transport = BlockingSpread(self._address, membership=False)
         self._host = BlockingHost(self._role, self._transport)
@@ -157,7 +159,7 @@ class Sender:
         Raises:
             CannotConnectError: there is no daemon, or it refuses us.
         """
-        if os.getpid() != self._pid:
+        if generation() != self._generation:
             self._transport.close()  # of our copy of the parent's connection, without a word
             self._set_up()
         if not self._connected:
@@ -168,7 +170,7 @@ class Sender:
 
     def close(self) -> None:
         """Disconnect, when what was submitted is accepted or has had a moment to be."""
-        if self._connected and os.getpid() == self._pid:
+        if self._connected and generation() == self._generation:
             self._host.deliver([StopRequested()])
             while self._host.exited is None:
                 self._host.dispatch(None)
@@ -213,7 +215,7 @@ class Sender:
             CannotConnectError: there is no daemon.
         """
         self.connect()
-        pending = _Submitted(self._requests.next_id(), self._inbox, reply=reply)
+        pending = _Submitted(*self._requests.next_id(), self._inbox, reply=reply)
         self._ask(pending, function, value, options, confirm=wait)
         if wait:
             self.run_until(lambda: pending.accepted or pending.outcome is not None, None)
@@ -245,13 +247,13 @@ class Sender:
             CannotConnectError: there is no daemon.
         """
         self.connect()
-        pending = Pending(self._requests.next_id(), reply=True)
+        pending = Pending(*self._requests.next_id(), reply=True)
         self._ask(pending, function, value, call_expiry(timeout, options), confirm=False)
         try:
             self.run_until(lambda: pending.answered, None)
         except BaseException:
             self._requests.forget(pending)
-            self._host.deliver([AbandonRequested(pending.id.counter)])
+            self._host.deliver([AbandonRequested(pending.counter)])
             raise
         return pending.answer()
 

@@ -11,8 +11,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from spreadq_core.ids import Instance, Nanos
+from spreadq_core.ids import Instance
 from spreadq_core.messages import Status
+from spreadq_core.terms import Terms
 
 
 class Cause(enum.Enum):
@@ -84,32 +85,20 @@ class Tick(Event):
 
 
 class SubmitRequested(Event):
-    """A sender's owner wants a task done.
+    """The owner wants a task done.
 
     Args:
-        request: the owner's own count, 1, 2, 3, ...; it becomes the counter of the `TaskId`.
-        function: that workers declare; may be empty.
-        payload: opaque bytes.
-        codec: that made the payload.
-        priority: 0..9, higher first.
-        max_attempts: how many lost workers end it; 0: as the policy says.
-        run_limit: for one attempt, 0 for none.
-        expiry: how long anybody waits for it, 0 for ever.
+        request: its counter: above all that were used before.
+        terms: how.
+        payload: for the function.
         headers: opaque bytes that travel along.
-        reply: whether an outcome is wanted.
         confirm: whether its acceptance is waited for.
     """
 
     request: int
-    function: str
+    terms: Terms
     payload: bytes
-    codec: str
-    priority: int = 0
-    max_attempts: int = 0
-    run_limit: Nanos = 0
-    expiry: Nanos = 0
     headers: bytes = b""
-    reply: bool = True
     confirm: bool = False
 
 

@@ -84,7 +84,7 @@ class Link(msgspec.Struct, gc=False):
     owed_at: Nanos | None = None
     """When the first of them came."""
     spoke_at: Nanos | None = None
-    """When we last sent anything."""
+    """When we last sent anything, or opened it."""
 
     # --- receiving ------------------------------------------------------------------------------
 

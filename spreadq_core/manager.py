@@ -153,28 +153,20 @@ class Manager:
         self._strays = []
         if self.state.judged and self.primacy.manages:
             self._send_verdicts(now, out)
-        for instance, peer in self.peers.touched:
-            if isinstance(peer, SenderPeer) and peer.accept_at is not None and now >= peer.accept_at:
-                self._tell_accepted(instance, peer)
         self.peers.flush(self.state.speaker, now, out)
         return out
 
     @property
     def deadline(self) -> Nanos | None:
         """When it next wants a `Tick`."""
-        state = self.state
+        state, policy = self.state, self.policy
         if not self.primacy.manages:
             return self.primacy.deadline
-        verdict_at = next(iter(state.verdict_at.values()), None)
-        absent_at = next(iter(state.absent_at.values()), None)
-        return earliest(
-            self.peers.deadline,
-            self._expiries.deadline,
-            self._limits.deadline,
-            state.hold_at,
-            None if verdict_at is None else verdict_at + self.policy.resend_after,
-            None if absent_at is None else absent_at + self.policy.departed_keep,
-        )
+        times = [self.peers.deadline, self._expiries.deadline, self._limits.deadline, state.hold_at]
+        for since, delay in (state.verdict_at, policy.resend_after), (state.absent_at, policy.departed_keep):
+            if since:
+                times.append(next(iter(since.values())) + delay)
+        return earliest(*times)
 
     def image(self) -> bytes:
         """What the next manager of this queue must know: all tasks and outcomes."""
@@ -314,14 +306,15 @@ class Manager:
         elif messages:
             self._hear(instance, messages, FROM_SENDER)
             if type(messages[-1]) is m.Confirm:
-                peer.accept_at = now
+                self._tell_accepted(instance, peer)
             elif peer.accept_at is None:
                 peer.accept_at = now + self.policy.accept_delay
 
     def _hear(self, instance: Instance, messages: list[AnyMessage], allowed: frozenset[type]) -> None:
         """Let the queue hear messages in runs of one type; a hello or Confirm concerns us alone."""
         hold = self.state.hold_at is not None and not self.state.remembers
-        for kind, run in groupby(messages, type):
+        runs = [(type(messages[0]), messages)] if len(messages) == 1 else groupby(messages, type)
+        for kind, run in runs:
             if kind in allowed:
                 self._apply(c.Said(instance, list(run), hold))
                 if kind is m.Draining:
@@ -366,7 +359,7 @@ class Manager:
             self.state.absent_at[instance] = self._now  # until it is
         record = self.queue.state.senders.get(instance)
         if record is not None and isinstance(peer, SenderPeer):
-            peer.finished_at = dict.fromkeys(record.outcomes, self._now)
+            peer.unclosed, peer.check_at = list(record.outcomes), self._now + self.policy.outcome_delay
         return peer
 
     def _enter(self, instance: Instance, peer: WorkerPeer) -> None:
@@ -449,8 +442,9 @@ class Manager:
         if not terms.reply:
             caller.owed = True
         elif caller.session in self._heard_by:  # it will close it soon, or be told again
-            caller.finished_at[counter] = self._now
-            if len(caller.finished_at) == 1:
+            caller.finished.append(counter)
+            if caller.check_at is None:
+                caller.check_at = self._now + self.policy.outcome_delay
                 self.peers.arm(task.sender, caller)
         else:
             self._answer(task.sender, caller, counter)
@@ -460,7 +454,6 @@ class Manager:
 
     def _answer(self, sender: Instance, caller: SenderPeer, counter: int) -> None:
         """Send an outcome that is kept, with its responses: the caller does not have it from a worker."""
-        caller.finished_at.pop(counter, None)
         record = self.queue.state.senders[sender]
         outcome, responses = record.outcomes[counter], record.responses.get(counter, {})
         self._note(NoteName.ANSWERED_AGAIN, sender=sender, counter=counter)
@@ -535,14 +528,19 @@ class Manager:
 
     def _attend_sender(self, instance: Instance, peer: SenderPeer) -> None:
         now, record = self._now, self.queue.state.senders.get(instance)
-        for counter in due(peer.finished_at, now - self.policy.outcome_delay):
-            if record is not None and counter in record.outcomes:
-                self._answer(instance, peer, counter)
+        if peer.check_at is not None and now >= peer.check_at:
+            outcomes = record.outcomes if record is not None else {}
+            for counter in peer.unclosed:
+                if counter in outcomes:
+                    self._answer(instance, peer, counter)
+            peer.unclosed = [counter for counter in peer.finished if counter in outcomes]
+            peer.finished = []
+            peer.check_at = now + self.policy.outcome_delay if peer.unclosed else None
+        if peer.accept_at is not None and now >= peer.accept_at:
+            if peer.owed or (record is not None and record.tasks):
+                self._tell_accepted(instance, peer)
             else:
-                del peer.finished_at[counter]
-        waits = peer.owed or (record is not None and record.tasks)
-        if peer.accept_at is not None and now >= peer.accept_at and not waits:
-            peer.accept_at = None  # every call has its outcome, which says more
+                peer.accept_at = None  # every call has its outcome, which says more
 
     def _forget_absent(self) -> None:
         """Senders that are away for long: what is kept for them goes, what is to be done stays."""

@@ -25,7 +25,9 @@ class SenderPeer(msgspec.Struct, gc=False):
         told: it knows that all up to this counter are accepted.
         owed: a one-way task ended of which it may not know that it was accepted.
         accept_at: when it must be told of more, if there is more.
-        finished_at: when outcomes came that it should have got from a worker; oldest first.
+        finished: tasks whose outcome it should have got from a worker, since the last check.
+        unclosed: those of before, if it had not closed them by then.
+        check_at: when what is unclosed is sent again.
     """
 
     about: About
@@ -34,7 +36,9 @@ class SenderPeer(msgspec.Struct, gc=False):
     told: int = 0
     owed: bool = True
     accept_at: Nanos | None = None
-    finished_at: dict[int, Nanos] = {}
+    finished: list[int] = []
+    unclosed: list[int] = []
+    check_at: Nanos | None = None
 
 
 class WorkerPeer(msgspec.Struct, gc=False):
@@ -190,11 +194,6 @@ class Peers:
         return for_senders, max(1, policy.workers_budget // max(1, len(self.workers)))
 
     @property
-    def touched(self) -> list[tuple[Instance, Peer]]:
-        """Those for whom `flush` has something to do."""
-        return list(self._dirty.items())
-
-    @property
     def deadline(self) -> Nanos | None:
         """When an alarm rings."""
         return self._alarms.deadline
@@ -210,11 +209,6 @@ class Peers:
         if isinstance(peer, WorkerPeer):
             at: Nanos | None = peer.lease_at if link_at is None else min(link_at, peer.lease_at)
         else:
-            finished_at = next(iter(peer.finished_at.values()), None)
-            at = earliest(
-                link_at,
-                peer.accept_at,
-                None if finished_at is None else finished_at + policy.outcome_delay,
-            )
+            at = earliest(link_at, peer.accept_at, peer.check_at)
         if at is not None:
             self._alarms.arm(instance, at)

@@ -65,7 +65,8 @@ class Policy:
     accept_delay: Nanos = 5 * MILLISECOND
     """The acceptance of a call waits this long for its outcome to make it needless."""
     outcome_delay: Nanos = 200 * MILLISECOND
-    """A manager sends an outcome itself when the caller has not closed the task for this long."""
+    """How often a manager looks for outcomes that their callers have not closed: it sends one itself when
+    it finds it for the second time."""
     departed_keep: Nanos = 60 * SECOND
     """How long outcomes of a departed sender are kept."""
     claim_grace: Nanos = 2 * SECOND

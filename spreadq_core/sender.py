@@ -106,7 +106,7 @@ class Sender:
         uplink = Uplink(Speaker(queue, instance, 0), about, self._home, self.groups.senders, link)
         self.state = SenderState(uplink)
         self._expiries = Timeouts(self.state.expires_at)
-        self._terms: dict[tuple[Any, ...], bytes] = {}
+        self._terms: dict[Terms, bytes] = {}
         self._handlers: dict[type, Any] = {
             e.Received: self._received,
             e.SubmitRequested: self._submit,
@@ -131,7 +131,7 @@ class Sender:
         Raises:
             UsageError: it is not; the message says what is.
         """
-        self._encoded_terms(event)
+        self._encoded_terms(event.terms)
         size = len(event.payload) + len(event.headers)
         if size > self.policy.payload_limit:
             raise UsageError(f"payload and headers of {size} bytes, {self.policy.payload_limit} at most")
@@ -173,12 +173,9 @@ class Sender:
             link.mail.append(m.Confirm())
             state.confirm = False
         known = len(link.unreceipted)
-        out = state.uplink.flush(now, self.policy)
+        out = state.uplink.flush(now, self.policy, self._silence)
         for sent in link.unreceipted[known:]:
             self._mark(sent.number, sent.messages)
-        ask_at = self._ask_at()
-        if ask_at is not None and now >= ask_at:
-            out.append(link.sign_of_life(state.uplink.speaker, now))
         return out
 
     @property
@@ -188,13 +185,17 @@ class Sender:
         if state.left:
             return None
         return earliest(
-            state.uplink.deadline(self.policy),
+            state.uplink.deadline(self.policy, self._silence),
             self._expiries.deadline,
             self._give_up_at(),
             state.stop_at,
             self._close_at(),
-            self._ask_at(),
         )
+
+    @property
+    def _silence(self) -> Nanos:
+        """How long we may be silent: a manager that does not know what we hold open would call us."""
+        return self.policy.lease if self.state.open else 0
 
     def snapshot(self, now: Nanos) -> bytes:
         """All state as bytes; equal situations give equal bytes."""
@@ -214,40 +215,29 @@ class Sender:
 
     def _submit(self, event: e.SubmitRequested) -> None:
         state, now, counter = self.state, self._now, event.request
-        terms = self._encoded_terms(event)
+        terms, encoded = event.terms, self._encoded_terms(event.terms)
         if counter <= state.last:
             raise UsageError(f"request {counter} is not above {state.last}, the last one")
         if counter > state.last + 1:
             self._close(state.last + 1, counter - 1)
         state.last = counter
-        submit = Submit(counter, terms, event.payload, event.headers)
-        state.open[counter] = Request(submit, event.reply, now)
+        submit = Submit(counter, encoded, event.payload, event.headers)
+        state.open[counter] = Request(submit, terms.reply, now)
         state.unaccepted_at[counter] = now
-        if event.expiry:
-            self._expiries.add(counter, now + event.expiry)
+        if terms.expiry:
+            self._expiries.add(counter, now + terms.expiry)
         if event.confirm:
             state.confirm = True
         state.uplink.link.mail.append(submit)
 
-    def _encoded_terms(self, event: e.SubmitRequested) -> bytes:
-        key = (
-            event.function,
-            event.codec,
-            event.priority,
-            event.max_attempts or self.policy.max_attempts,
-            event.run_limit,
-            event.expiry,
-            event.reply,
-        )
-        encoded = self._terms.get(key)
+    def _encoded_terms(self, terms: Terms) -> bytes:
+        encoded = self._terms.get(terms)
         if encoded is None:
-            terms = Terms(*key)
-            fault = terms.fault()
-            if fault:
+            if fault := terms.fault():
                 raise UsageError(fault)
             if len(self._terms) >= REMEMBERED_LIMIT:
                 self._terms.clear()
-            encoded = self._terms[key] = encode_terms(terms)
+            encoded = self._terms[terms] = encode_terms(terms)
         return encoded
 
     def _abandon(self, event: e.AbandonRequested) -> None:
@@ -279,13 +269,6 @@ class Sender:
             return None
         return closing_at + self.policy.receipt_delay
 
-    def _ask_at(self) -> Nanos | None:
-        """When it is time to see whether the manager still knows us: it would call if it did not."""
-        state, heard_at, spoke_at = self.state, self.state.heard_at, self.state.uplink.link.spoke_at
-        if not state.open or not state.uplink.session or heard_at is None or spoke_at is None:
-            return None
-        return max(heard_at, spoke_at) + self.policy.lease
-
     def _resolve(self, counter: int, outcome: Outcome) -> None:
         self._drop(counter)
         self._effects.append(Resolve(counter, outcome))
@@ -308,7 +291,7 @@ class Sender:
         """Greet whoever manages, and say what is closed and, again, what is open."""
         state = self.state
         first = state.uplink.link.number == 0
-        link = state.uplink.open(m.SenderHello(state.uplink.about), self.policy)
+        link = state.uplink.open(m.SenderHello(state.uplink.about), self.policy, self._now)
         gaps, before = [], 0
         for counter in [*state.open, state.last + 1]:
             if counter > before + 1:

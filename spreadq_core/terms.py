@@ -52,8 +52,12 @@ class Terms(msgspec.Struct, array_like=True, frozen=True, gc=False):
             return f"max_attempts {self.max_attempts}: 1 to {ATTEMPTS_LIMIT} are allowed"
         if not 0 <= self.run_limit <= DURATION_LIMIT or not 0 <= self.expiry <= DURATION_LIMIT:
             return "a run limit or an expiry is negative or longer than ten years"
-        if len(self.function.encode()) > FUNCTION_LIMIT or len(self.codec.encode()) > FUNCTION_LIMIT:
-            return f"the name of a function or of a codec has more than {FUNCTION_LIMIT} bytes"
+        for name in (self.function, self.codec):
+            try:
+                if len(name.encode()) > FUNCTION_LIMIT:
+                    return f"the name of a function or of a codec has more than {FUNCTION_LIMIT} bytes"
+            except UnicodeEncodeError:
+                return f"the name {name!r} of a function or of a codec has no form in UTF-8"
         return ""
 
 

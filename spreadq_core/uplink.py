@@ -39,9 +39,10 @@ class Uplink(msgspec.Struct, gc=False):
         self.session = event.session
         return Join(self.presence)
 
-    def open(self, hello: AnyMessage, policy: Policy) -> Link:
+    def open(self, hello: AnyMessage, policy: Policy, now: Nanos) -> Link:
         """A new link to whoever manages, with a hello in it."""
-        self.link = Link(self.link.number + 1, self.home, Service.AGREED, grant=policy.manager_window)
+        number, grant = self.link.number + 1, policy.manager_window
+        self.link = Link(number, self.home, Service.AGREED, grant=grant, spoke_at=now)
         self.link.mail.append(hello)
         return self.link
 
@@ -80,13 +81,21 @@ class Uplink(msgspec.Struct, gc=False):
         link.peer = frame.source
         return link.receipted(frame.receipt, now), link.receive(frame, now, link.grant)
 
-    def flush(self, now: Nanos, policy: Policy) -> list[Send]:
-        """What the link has to say."""
+    def flush(self, now: Nanos, policy: Policy, silence: Nanos) -> list[Send]:
+        """What the link has to say; after a `silence` of this length (0: any), that we are there."""
         out: list[Send] = []
         if self.session:
             self.link.flush(self.speaker, now, policy, out)
+            spoke_at = self.link.spoke_at
+            if silence and spoke_at is not None and now >= spoke_at + silence:
+                out.append(self.link.sign_of_life(self.speaker, now))
         return out
 
-    def deadline(self, policy: Policy) -> Nanos | None:
+    def deadline(self, policy: Policy, silence: Nanos) -> Nanos | None:
         """When the link next has something to say of itself."""
-        return self.link.deadline(policy) if self.session else None
+        if not self.session:
+            return None
+        at, spoke_at = self.link.deadline(policy), self.link.spoke_at
+        if not silence or spoke_at is None:
+            return at
+        return spoke_at + silence if at is None or spoke_at + silence < at else at

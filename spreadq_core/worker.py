@@ -49,7 +49,8 @@ class WorkerState(msgspec.Struct, gc=False):
         jobs: that it holds.
         running: how many of them are not over.
         cancelled: how many of those were told to stop.
-        lease: that the manager grants; 0 before it is welcome.
+        renewal: after how long a silence the manager must hear of us, so that our lease does not end; 0
+            before we are welcome.
         stops: how often it was asked to stop.
         stop_at: when it gives back what runs or, when nothing runs, leaves whatever is unreceipted.
         left: it is at its end.
@@ -61,7 +62,7 @@ class WorkerState(msgspec.Struct, gc=False):
     jobs: dict[AttemptKey, Job] = {}
     running: int = 0
     cancelled: int = 0
-    lease: Nanos = 0
+    renewal: Nanos = 0
     stops: int = 0
     stop_at: Nanos | None = None
     left: bool = False
@@ -131,12 +132,7 @@ class Worker:
 
     def flush(self, now: Nanos) -> list[Send]:
         """End a turn: all that is to be said, in as few frames as possible."""
-        uplink = self.state.uplink
-        out = uplink.flush(now, self.policy)
-        renew_at = self._renew_at()
-        if renew_at is not None and now >= renew_at:
-            out.append(uplink.link.sign_of_life(uplink.speaker, now))
-        return out
+        return self.state.uplink.flush(now, self.policy, self.state.renewal)
 
     @property
     def deadline(self) -> Nanos | None:
@@ -144,7 +140,10 @@ class Worker:
         state = self.state
         if state.left:
             return None
-        return earliest(state.uplink.deadline(self.policy), self._renew_at(), state.stop_at, self._hung_at())
+        link_at = state.uplink.deadline(self.policy, state.renewal)
+        if not state.cancelled and state.stop_at is None:
+            return link_at
+        return earliest(link_at, state.stop_at, self._hung_at())
 
     def snapshot(self, now: Nanos) -> bytes:
         """All state as bytes; equal situations give equal bytes."""
@@ -159,13 +158,6 @@ class Worker:
         worker.state = state
         return worker
 
-    def _renew_at(self) -> Nanos | None:
-        """When the manager must hear of us, so that our lease does not end."""
-        state, spoke_at = self.state, self.state.uplink.link.spoke_at
-        if not state.lease or not state.uplink.session or spoke_at is None:
-            return None
-        return spoke_at + state.lease // (self.policy.renewals + 1)
-
     # --- connection and link --------------------------------------------------------------------
 
     def _connected(self, event: e.Connected) -> None:
@@ -179,7 +171,7 @@ class Worker:
         """Greet whoever manages, and say all that it may not know: claims first, then how they ended."""
         state = self.state
         hello = m.WorkerHello(state.uplink.about, state.capacity, state.functions)
-        link = state.uplink.open(hello, self.policy)
+        link = state.uplink.open(hello, self.policy, self._now)
         for job in state.jobs.values():
             assign = job.assign
             link.mail.append(m.Claim(assign.sender, assign.number, assign.strikes, assign.task))
@@ -189,7 +181,7 @@ class Worker:
         for job in state.jobs.values():
             for message in job.said:
                 self._tell(job, message)
-        state.lease = 0
+        state.renewal = 0
 
     def _received(self, event: e.Received) -> None:
         state, uplink = self.state, self.state.uplink
@@ -214,7 +206,7 @@ class Worker:
                 self._note(NoteName.BAD_MESSAGE, sender=event.sender, message=type(message).__name__)
 
     def _welcome(self, message: m.Welcome) -> None:
-        self.state.lease = message.lease
+        self.state.renewal = message.lease // (self.policy.renewals + 1)
         self._note(NoteName.WELCOMED, epoch=self.state.uplink.speaker.epoch)
 
     # --- jobs -----------------------------------------------------------------------------------
@@ -320,7 +312,7 @@ class Worker:
         latest = now + self.policy.farewell
         if state.stop_at is None or state.stop_at > latest:
             state.stop_at = latest
-        unheard = state.jobs or (state.lease and (link.mail or link.unreceipted))
+        unheard = state.jobs or (state.renewal and (link.mail or link.unreceipted))
         if not unheard or now >= state.stop_at:
             status, reason = (0, "drained") if state.stops == 1 else (1, "told to stop at once")
             self._leave(status, reason)

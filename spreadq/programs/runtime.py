@@ -72,7 +72,11 @@ def dump_stacks() -> None:
     """Write the stacks of all threads and asyncio tasks to stderr."""
     faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
     for task in asyncio.all_tasks():
-        task.print_stack(file=sys.stderr)
+        print(f"Task {task.get_name()} (what is awaited last):", file=sys.stderr)
+        awaited: Any = task.get_coro()
+        while getattr(awaited, "cr_frame", None) is not None:  # `Task.print_stack` shows only the first
+            traceback.print_stack(awaited.cr_frame, file=sys.stderr)
+            awaited = awaited.cr_await
 
 
 def set_up_logging(log_format: LogFormat, *, verbose: bool) -> None:

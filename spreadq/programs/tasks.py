@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from cyclopts import Parameter
 
 from spreadq.codecs import DEFAULT_CODEC
+from spreadq.errors import BadPayload
 from spreadq.programs.options import Queue, Spread
 from spreadq.sender import Sender
 from spreadq_core.errors import UsageError
 
+QUOTED = 60
+"""Characters of a wrong value that are shown."""
+
+Value: TypeAlias = Annotated[str, Parameter(allow_leading_hyphen=True)]  # for `-`
+
 
 def submit(
     function: str,
-    value: str = "[]",
+    value: Value = "[]",
     *,
     queue: Queue = None,
     priority: int = 0,
@@ -29,13 +38,14 @@ def submit(
         priority: 0 to 9, higher first.
         codec: of the payload.
     """
+    arguments = _json(value)
     with Sender(queue, address=spread, codec=codec) as sender:
-        print(sender.submit(function, _json(value), reply=False, priority=priority).id)
+        print(sender.submit(function, arguments, reply=False, priority=priority).id)
 
 
 def call(
     function: str,
-    value: str = "[]",
+    value: Value = "[]",
     *,
     queue: Queue = None,
     timeout: str = "60s",
@@ -52,14 +62,18 @@ def call(
         priority: 0 to 9, higher first.
         codec: of the payload.
     """
+    arguments = _json(value)
     with Sender(queue, address=spread, codec=codec) as sender:
-        result = sender.rpc(function, _json(value), timeout=timeout, priority=priority)
-    print(json.dumps(result, default=str))
+        result = sender.rpc(function, arguments, timeout=timeout, priority=priority)
+    try:
+        print(json.dumps(msgspec.to_builtins(result, str_keys=True, enc_hook=str)))
+    except TypeError as error:
+        raise BadPayload(f"the result has no form in JSON: {error}") from error
 
 
 def _json(text: str) -> Any:
-    source = sys.stdin.read() if text == "-" else text
     try:
-        return json.loads(source)
+        return json.loads(sys.stdin.read() if text == "-" else text)
     except ValueError as error:
-        raise UsageError(f"the arguments are not valid JSON: {error}") from error
+        what = "stdin" if text == "-" else repr(text[:QUOTED])
+        raise UsageError(f"{what} is not valid JSON: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from typing import Annotated, Any
 
 import attrs
@@ -48,8 +49,8 @@ def worker(
 
 
 async def _work(loaded: AsyncWorker) -> int:
+    await loaded.start()  # until then signals do what they do to any program
     with stopping(loaded.stop):
-        await loaded.start()
         return log_end(await loaded.wait())
 
 
@@ -63,8 +64,10 @@ def load(target: str) -> App | Worker:
     sys.path.insert(0, os.getcwd())
     try:
         names = vars(importlib.import_module(module_name))
-    except (ImportError, ValueError) as error:
+    except ImportError as error:
         raise UsageError(f"module {module_name!r} cannot be imported: {error}") from error
+    except Exception as error:
+        raise UsageError(f"module {module_name!r} cannot be imported:\n{traceback.format_exc()}") from error
     found = names.get(attribute) if attribute else _the_only_one(module_name, names)
     if not isinstance(found, App | Worker):
         raise UsageError(f"{target!r} is no App or Worker; write MODULE:NAME with the name of one")

@@ -188,4 +188,4 @@ def _check_idle(manager):
         assert not peer.link.unreceipted
         assert not peer.link.mail
     for peer in state.peers.senders.values():
-        assert not peer.finished_at
+        assert not peer.finished and not peer.unclosed

@@ -10,7 +10,7 @@ at the second task of s1):
     manager [image=m1] [epoch=0]        start one; with what m1 knew when it stopped; that kept no epoch
     worker FUNCTIONS|* [capacity=2]     start one; functions are separated by commas
     sender                              start one
-    submit s1 FUNCTION PAYLOAD [OPTION=VALUE ...]     options of `SubmitRequested`
+    submit s1 FUNCTION PAYLOAD [OPTION=VALUE ...]     options of `world.request`
     abandon s1 2                        nobody waits for this task any more
     end w1 s1-2#1 [VALUE]               the job returns; fail: it raises; stopped: it was cancelled
     respond w1 s1-2#1 VALUE             the job answers while it runs

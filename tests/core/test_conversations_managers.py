@@ -249,7 +249,7 @@ def test_a_manager_that_is_not_alone_does_not_outbid(cluster):
     world.kill(other)
     world.advance(3 * SECOND)
     assert first.epochs == [1, 10]
-    assert worker.role.state.lease
+    assert worker.role.state.renewal
 
 
 # --- a manager's own connection -------------------------------------------------------------------

@@ -6,13 +6,12 @@ import pytest
 
 from spreadq_core.effects import Join
 from spreadq_core.errors import UsageError
-from spreadq_core.events import SubmitRequested
 from spreadq_core.ids import MILLISECOND, SECOND
 from spreadq_core.messages import Closed, SenderHello, Status, Submit, TookOver
 from spreadq_core.notes import NoteName
 from spreadq_core.policy import Policy
 from tests.core.invariants import check_quiet
-from tests.core.world import World, instance_of, key_of
+from tests.core.world import World, instance_of, key_of, request
 
 
 @pytest.fixture
@@ -282,7 +281,7 @@ def test_what_comes_after_its_end_is_not_heard(cluster):
     world, _, _, sender = cluster
     sender.stop()
     before = sender.role.snapshot(world.time)
-    sender.deliver([SubmitRequested(1, "f", b"", "raw")])
+    sender.deliver([request(1)])
     assert sender.role.snapshot(world.time) == before
 
 
@@ -294,9 +293,7 @@ def test_check_tells_what_is_not_possible_before_it_is_asked_for():
 
     def reason(**options):
         with pytest.raises(UsageError) as error:
-            sender.role.check(
-                SubmitRequested(1, **{"function": "f", "payload": b"", "codec": "raw", **options})
-            )
+            sender.role.check(request(1, **options))
         return str(error.value)
 
     assert reason(priority=10) == "priority 10: 0 to 9 are allowed"
@@ -308,19 +305,19 @@ def test_check_tells_what_is_not_possible_before_it_is_asked_for():
     sender.submit()
     assert reason() == "2 requests are not resolved yet, and no more may be; wait for some"
     sender.abandon(1)
-    sender.role.check(SubmitRequested(3, "f", b"", "raw"))
+    sender.role.check(request(3))
 
 
 def test_requests_count_upwards(cluster):
     _, _, _, sender = cluster
     sender.submit()
     with pytest.raises(UsageError, match="request 1 is not above 1"):
-        sender.deliver([SubmitRequested(1, "f", b"", "raw")])
+        sender.deliver([request(1)])
 
 
 def test_requests_that_are_skipped_are_closed(cluster):
     world, manager, worker, sender = cluster
-    sender.deliver([SubmitRequested(5, "f", b"", "raw")])
+    sender.deliver([request(5)])
     world.settle()
     worker.end(b"v")
     world.advance(SECOND)
@@ -397,7 +394,7 @@ def test_windows_count_frames_not_messages(cluster):
     world, manager, _, sender = cluster
     world.freeze(manager)
     first = sender.role.state.last + 1
-    sender.deliver([SubmitRequested(first + n, "f", b"", "raw") for n in range(1_000)])
+    sender.deliver([request(first + n) for n in range(1_000)])
     assert in_flight(sender) < 20
 
 

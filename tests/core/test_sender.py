@@ -7,13 +7,14 @@ import pytest
 from spreadq_core import messages as m
 from spreadq_core.effects import Confirmed, Deliver, Join, Resolve
 from spreadq_core.errors import UsageError
-from spreadq_core.events import AbandonRequested, Disconnected, SubmitRequested, Tick, Transition
+from spreadq_core.events import AbandonRequested, Disconnected, Tick, Transition
 from spreadq_core.ids import MILLISECOND, SECOND
 from spreadq_core.messages import About, Closed, Confirm, Outcome, Response, SenderHello, Status, Submit
 from spreadq_core.policy import Policy
 from spreadq_core.sender import RANGES_LIMIT, Sender
 from spreadq_core.terms import REMEMBERED_LIMIT
 from tests.core.puppet import Driven, frame
+from tests.core.world import request
 
 ABOUT = About("s", "h", 1)
 MANAGER, WORKER, ME = 1, 101, 201
@@ -39,7 +40,7 @@ class DrivenSender(Driven):
         return self
 
     def submit(self, *requests, **options):
-        return self.handle(*(SubmitRequested(r, "f", b"p", "raw", **options) for r in requests))
+        return self.handle(*(request(r, "f", b"p", **options) for r in requests))
 
     def answered(self, counter, payload=b"v", status=Status.DONE, responses=0):
         outcome = Outcome(ME, counter, 1, WORKER, status, responses, payload, "raw")
@@ -76,9 +77,7 @@ def test_requests_of_one_turn_travel_in_one_frame(sender):
 
 
 def test_confirm_is_asked_once_at_the_end_of_the_turn(sender):
-    sender.handle(
-        SubmitRequested(1, "f", b"", "raw", confirm=True), SubmitRequested(2, "f", b"", "raw", confirm=True)
-    )
+    sender.handle(request(1, confirm=True), request(2, confirm=True))
     assert [type(message) for message in sender.said()] == [Submit, Submit, Confirm]
     sender.submit(3)
     assert Confirm not in map(type, sender.said())
@@ -92,8 +91,8 @@ def test_a_request_that_is_not_possible_changes_nothing(sender):
 
 
 def test_terms_are_encoded_once_and_not_remembered_for_ever(sender):
-    for request in range(1, REMEMBERED_LIMIT + 10):
-        sender.role.handle(SubmitRequested(request, "f", b"", "raw", expiry=request * SECOND), sender.now)
+    for number in range(1, REMEMBERED_LIMIT + 10):
+        sender.role.handle(request(number, expiry=number * SECOND), sender.now)
     assert len(sender.role._terms) <= REMEMBERED_LIMIT
 
 
@@ -113,8 +112,8 @@ def test_closed_ids_wait_a_moment_for_company(sender):
 
 def test_many_gaps_are_told_in_more_than_one_message():
     sender = DrivenSender()
-    for request in range(2, 2 * RANGES_LIMIT + 10, 2):
-        sender.role.handle(SubmitRequested(request, "f", b"", "raw"), sender.now)
+    for number in range(2, 2 * RANGES_LIMIT + 10, 2):
+        sender.role.handle(request(number), sender.now)
     sender.connect()
     closed = [message for message in sender.role.state.uplink.link.mail if type(message) is Closed]
     in_frame = [message for message in sender.said() if type(message) is Closed]
@@ -248,8 +247,8 @@ def test_an_outcome_of_a_task_from_an_earlier_link_receipts_nothing(sender):
 
 
 def test_marks_go_with_the_receipts_of_their_frames(sender):
-    for request in range(1, 50):
-        sender.submit(request, reply=False)
+    for number in range(1, 50):
+        sender.submit(number, reply=False)
         sender.told()
         assert len(sender.role.state.marks) <= 1
     assert sender.role.state.marks == []

@@ -22,7 +22,7 @@ ME, MANAGER = 201, 1
 @pytest.fixture
 def uplink():
     uplink = Uplink(Speaker("q", ME, 3), ABOUT, ("MQ_q",), "SQ_q", Link(0, ("MQ_q",), Service.AGREED))
-    uplink.open(SenderHello(ABOUT), DEFAULT)
+    uplink.open(SenderHello(ABOUT), DEFAULT, 0)
     return uplink
 
 
@@ -31,16 +31,27 @@ def heard(*messages, source=MANAGER, **header):
 
 
 def test_a_connection_is_a_presence(uplink):
-    assert uplink.flush(0, DEFAULT) == []
-    assert uplink.deadline(DEFAULT) is None
+    assert uplink.flush(0, DEFAULT, 0) == []
+    assert uplink.deadline(DEFAULT, 0) is None
     assert uplink.connected(Connected("#me")) == Join("SQ_q")
-    assert len(uplink.flush(0, DEFAULT)) == 1
-    assert uplink.deadline(DEFAULT) == DEFAULT.resend_after
+    assert len(uplink.flush(0, DEFAULT, 0)) == 1
+    assert uplink.deadline(DEFAULT, 0) == DEFAULT.resend_after
+
+
+def test_a_long_silence_is_broken(uplink):
+    uplink.connected(Connected("#me"))
+    uplink.flush(0, DEFAULT, 0)
+    uplink.receive(heard(link=1, number=1, receipt=1), 0)
+    uplink.flush(100, DEFAULT, 0)
+    assert uplink.deadline(DEFAULT, 1_000) == 1_000
+    assert uplink.flush(999, DEFAULT, 1_000) == []
+    assert len(uplink.flush(1_000, DEFAULT, 1_000)) == 1
+    assert uplink.deadline(DEFAULT, 1_000) == 2_000
 
 
 def test_links_are_counted(uplink):
     assert uplink.link.number == 1
-    assert uplink.open(SenderHello(ABOUT), DEFAULT).number == 2
+    assert uplink.open(SenderHello(ABOUT), DEFAULT, 0).number == 2
     assert uplink.link.grant == DEFAULT.manager_window
 
 
@@ -75,7 +86,7 @@ def test_a_call_to_open_a_link_stands_alone_and_means_the_current_one_or_any(upl
 
 def test_the_first_who_answers_has_the_link(uplink):
     uplink.connected(Connected("#me"))
-    uplink.flush(0, DEFAULT)
+    uplink.flush(0, DEFAULT, 0)
     receipted, messages = uplink.receive(heard(Welcome(10**9), receipt=1), 5)
     assert [sent.number for sent in receipted] == [1]
     assert messages == [Welcome(10**9)]

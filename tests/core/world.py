@@ -31,10 +31,17 @@ from spreadq_core.manager import Manager
 from spreadq_core.messages import About, Status
 from spreadq_core.policy import DEFAULT
 from spreadq_core.sender import Sender
+from spreadq_core.terms import Terms
 from spreadq_core.worker import Worker
 
 RINGS_LIMIT = 100_000
 """Alarms that ring in one `advance`; more means that a role asks for a Tick again and again."""
+
+
+def request(number, function="f", payload=b"", codec="raw", *, headers=b"", confirm=False, **terms):
+    """A sender's owner asks for a task; `terms` as in `Terms`."""
+    defaults = {"priority": 0, "max_attempts": 3, "run_limit": 0, "expiry": 0, "reply": True}
+    return SubmitRequested(number, Terms(function, codec, **(defaults | terms)), payload, headers, confirm)
 
 
 class Node(Host):
@@ -132,9 +139,9 @@ class Node(Host):
 
     def submit(self, function="f", payload=b"", codec="raw", **options):
         """Ask for a task; gives the request's number."""
-        request = self.role.state.last + 1
-        self.deliver([SubmitRequested(request, function, payload, codec, **options)])
-        return request
+        number = self.role.state.last + 1
+        self.deliver([request(number, function, payload, codec, **options)])
+        return number
 
     def abandon(self, request):
         self.deliver([AbandonRequested(request)])

@@ -19,6 +19,7 @@ from transports.base import (
     TransportError,
     random_name,
 )
+from transports.forks import generation
 from transports.spread.address import Address, parse_address
 from transports.spread.handshake import HandshakeResetError
 from transports.spread.session import Session, unconnected
@@ -71,7 +72,8 @@ class AsyncioSpread:
         self._connection: _Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
-        self._pid = os.getpid()
+        self._pid = os.getpid()  # for people
+        self._generation = generation()
 
     @property
     def session(self) -> str:
@@ -108,7 +110,7 @@ class AsyncioSpread:
         Raises:
             ClosedError: this is a forked child, and the connection its parent's.
         """
-        if os.getpid() != self._pid:
+        if generation() != self._generation:
             raise ClosedError(f"this connection is process {self._pid}'s; make a new client after a fork")
         if self._connection is not None:
             self._connection.flush()
@@ -123,7 +125,7 @@ class AsyncioSpread:
         self._closed = True
         if self._connection is None:
             return
-        if os.getpid() != self._pid:
+        if generation() != self._generation:
             self._connection.forget()
             return
         connected = bool(self._session.name)

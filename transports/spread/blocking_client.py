@@ -27,6 +27,7 @@ from transports.base import (
     TransportError,
     random_name,
 )
+from transports.forks import generation
 from transports.spread.address import parse_address
 from transports.spread.handshake import HandshakeResetError
 from transports.spread.session import Session, unconnected
@@ -89,7 +90,8 @@ class BlockingSpread:
         self._alarm = 0.0
         """When to begin the next attempt; with a socket that is not connected, when to give it up."""
         self._closed = False
-        self._pid = os.getpid()
+        self._pid = os.getpid()  # for people
+        self._generation = generation()
 
     @property
     def session(self) -> str:
@@ -194,7 +196,7 @@ class BlockingSpread:
 
         In a forked child, only the child's copy of the socket is closed; the parent does not notice.
         """
-        if self._session.name and self._pid == os.getpid():
+        if self._session.name and generation() == self._generation:
             self._session.kill()
             self.flush()
             end = self._clock() + CLOSE_TIMEOUT
@@ -209,7 +211,7 @@ class BlockingSpread:
             raise ClosedError("this client was closed; make a new one")
 
     def _check_process(self) -> None:
-        if os.getpid() != self._pid:
+        if generation() != self._generation:
             raise ClosedError(f"this connection is process {self._pid}'s; make a new client after a fork")
 
     def _open(self) -> None:
