@@ -143,7 +143,7 @@ class App:
         self._queue = queue
         self._address = address
         self._codec = codecs.check_codec(codec)
-        self._policy = policy
+        self.policy = policy
         self._senders: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncSender] = WeakKeyDictionary()
         self._threads = threading.local()
 
@@ -201,7 +201,7 @@ class App:
             address=address or self._address,
             concurrency=concurrency,
             name=name,
-            policy=policy or self._policy,
+            policy=policy or self.policy,
         )
 
     def run_worker(self, *, concurrency: int = 1, name: str | None = None) -> None:
@@ -223,7 +223,7 @@ class App:
         loop = asyncio.get_running_loop()
         sender = self._senders.get(loop)
         if sender is None:
-            sender = AsyncSender(self.queue, address=self._address, codec=self._codec, policy=self._policy)
+            sender = AsyncSender(self.queue, address=self._address, codec=self._codec, policy=self.policy)
             self._senders[loop] = sender
         return await sender.start()
 
@@ -231,7 +231,7 @@ class App:
         """The sender of this thread."""
         sender: Sender | None = getattr(self._threads, "sender", None)
         if sender is None:
-            sender = Sender(self.queue, address=self._address, codec=self._codec, policy=self._policy)
+            sender = Sender(self.queue, address=self._address, codec=self._codec, policy=self.policy)
             self._threads.sender = sender
         return sender
 

@@ -272,8 +272,9 @@ class AsyncSender:
             raise UsageError("this sender belongs to the process that forked; make a new one")
         requests, payload = self._requests, codecs.encode(self._codec, value)
         pending = _AsyncPending(*requests.next_id(), reply=reply)
+        alone = requests.come_one_by_one
         event = requests.add(pending, function, payload, self._codec, options, confirm=confirm)
-        host.post(event, alone=len(requests) == 1)
+        host.post(event, alone=alone)
         return pending
 
     def _abandon(self, pending: Pending) -> None:

@@ -53,6 +53,7 @@ class AsyncWorker:
             self.queue, new_instance(), about(name, "worker"), served, concurrency, policy
         )
         self._host: AsyncioHost | None = None
+        self._stops = 0  # while it was not started
 
     async def start(self) -> Self:
         """Connect to the daemon and begin to serve; lost connections are made again.
@@ -67,12 +68,16 @@ class AsyncWorker:
             host.transport = self._transport = AsyncioSpread(self._address, host.deliver, membership=False)
             await self._transport.start()
             self._host = host
+            for _ in range(self._stops):
+                host.post(StopRequested())
         return self
 
     def stop(self) -> None:
         """Take no more tasks and end when the running jobs have; called again: give them back and end."""
         if self._host is not None:
             self._host.post(StopRequested())
+        else:
+            self._stops += 1
 
     async def wait(self) -> f.Exit:
         """Wait until it is at its end, and disconnect.

@@ -74,8 +74,17 @@ class QueueManager:
         else:
             client = AsyncioSpread(self._daemon, host.deliver, membership=True)
             host.transport = self._transport = client
-            await client.start()
+            try:
+                await client.start()
+            except BaseException:
+                self._host = None
+                raise
         return self
+
+    @property
+    def is_started(self) -> bool:
+        """Whether `wait` has something to wait for."""
+        return self._host is not None
 
     def stop(self) -> None:
         """Manage no longer; what is accepted is kept for the next manager."""
@@ -91,7 +100,7 @@ class QueueManager:
         assert self._host is not None
         end = await self._host.exited
         self._host.stop_timer()
-        if end.status == 0:
+        if end.status == 0 and self._manager.primacy.state.held:  # else it knows nothing of its own
             path = self._state.save(self._manager.image())
             logger.info("queue %s: %d tasks kept in %s", self.queue, self._manager.queue.state.tasks, path)
         elif end.status == LOST_PRIMACY and self._manager.queue.state.tasks:

@@ -102,6 +102,7 @@ class PendingRequests:
         self._role = role
         self._open: dict[int, Pending] = {}
         self._last = 0
+        self._resolved = 0  # since the last one was added
         self._terms: dict[Hashable, Terms] = {}
         host.performers |= {
             Resolve: self._resolve,
@@ -111,6 +112,11 @@ class PendingRequests:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def come_one_by_one(self) -> bool:
+        """Whether the next one will hardly have company: none is open, and no crowd was resolved just now."""
+        return not self._open and self._resolved <= 1
 
     def next_id(self) -> tuple[Instance, int]:
         """Sender and counter of the next task."""
@@ -131,6 +137,7 @@ class PendingRequests:
         if count >= self._role.policy.open_limit:
             raise UsageError(f"{count} requests are not resolved yet, and no more may be; wait for some")
         self._role.check(event)
+        self._resolved = 0
         self._last = pending.counter
         self._open[self._last] = pending
         return event
@@ -161,6 +168,7 @@ class PendingRequests:
 
     def _resolve(self, effect: Resolve) -> None:
         pending = self._open.pop(effect.request, None)
+        self._resolved += 1
         if pending is not None:
             pending.outcome = effect.outcome
             pending.changed()
@@ -194,11 +202,11 @@ def value_of(outcome: Outcome) -> Any:
         TaskError: it is not done, or has no value.
         BadPayload: its value is not what its codec says.
     """
+    if outcome.status is Status.DONE and outcome.codec:
+        return codecs.decode(outcome.codec, outcome.payload)
     id = TaskId(outcome.sender, outcome.counter)  # noqa: A001 -- what it is called everywhere
     if outcome.status is Status.DONE:
-        if not outcome.codec:
-            raise errors.NoResponse("the function ended without a response", id)
-        return codecs.decode(outcome.codec, outcome.payload)
+        raise errors.NoResponse("the function ended without a response", id)
     if outcome.status is Status.FAILED:
         try:
             failure = _decode_failure(outcome.payload)

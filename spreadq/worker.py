@@ -77,7 +77,7 @@ class Worker:
         self._address = daemon_address(address)
         self._concurrency = concurrency
         self._name = name
-        self._policy = policy
+        self.policy = policy
         self._functions: dict[str, Function] = {}
         self._running: AsyncWorker | None = None
 
@@ -143,7 +143,7 @@ class Worker:
             address=address or self._address,
             concurrency=concurrency or self._concurrency,
             name=name or self._name,
-            policy=policy or self._policy,
+            policy=policy or self.policy,
         )
         return self._running
 

@@ -17,18 +17,13 @@ about a hundredth of the greatest."""
 
 
 class Ages(msgspec.Struct, gc=False):
-    """Marks in time.
+    """Marks in time."""
 
-    Args:
-        upto: place of the task accepted last.
-        marked_at: by place of a task, when it was accepted; oldest first. Those that follow it, up to
-            the next mark, were accepted soon after it.
-        last_at: when the newest mark was made.
-    """
-
-    upto: int = 0
+    upto: int = 0  # place of the task accepted last
+    # by place of a task, when it was accepted; oldest first. Those that follow it, up to the next mark, were
+    # accepted soon after it.
     marked_at: dict[int, Nanos] = {}
-    last_at: Nanos | None = None
+    last_at: Nanos | None = None  # when the newest mark was made
 
     def accepted(self, upto: int, now: Nanos) -> None:
         """All tasks up to this place are accepted by now; those that were not before, right now."""

@@ -42,35 +42,22 @@ class Disconnected(Event):
 
 
 class Received(Event):
-    """A message arrived, in the total order of its service.
+    """A message arrived, in the total order of its service."""
 
-    Args:
-        sender: private name of the connection that sent it; the transport vouches for it.
-        groups: the complete list of destinations, in the sender's order.
-        kind: Spread's 16-bit `mess_type`, signed, which says what the body is.
-        body: the bytes; not trusted in any way.
-    """
-
-    sender: str
-    groups: tuple[str, ...]
-    kind: int
-    body: bytes
+    sender: str  # private name of the connection that sent it; the transport vouches for it
+    groups: tuple[str, ...]  # the complete list of destinations, in the sender's order
+    kind: int  # Spread's 16-bit `mess_type`, signed, which says what the body is
+    body: bytes  # the bytes; not trusted in any way
 
 
 class ViewChanged(Event):
-    """The members of a group that we are in are now these.
+    """The members of a group that we are in are now these."""
 
-    Args:
-        group: its name.
-        members: private names, in the same order at every member; none: we left it ourselves.
-        cause: why; after NETWORK only a comparison with the old members tells who came or went.
-        together: for JOIN, LEAVE and DISCONNECT the one concerned; for NETWORK those who came with us
-            from the same previous view, ourselves included.
-    """
-
-    group: str
-    members: tuple[str, ...]
-    cause: Cause
+    group: str  # its name
+    members: tuple[str, ...]  # private names, in the same order at every member; none: we left it ourselves
+    cause: Cause  # why; after NETWORK only a comparison with the old members tells who came or went
+    # for JOIN, LEAVE and DISCONNECT the one concerned; for NETWORK those who came with us from the same
+    # previous view, ourselves included
     together: tuple[str, ...]
 
 
@@ -85,21 +72,13 @@ class Tick(Event):
 
 
 class SubmitRequested(Event):
-    """The owner wants a task done.
+    """The owner wants a task done."""
 
-    Args:
-        request: its counter: above all that were used before.
-        terms: how.
-        payload: for the function.
-        headers: opaque bytes that travel along.
-        confirm: whether its acceptance is waited for.
-    """
-
-    request: int
-    terms: Terms
-    payload: bytes
-    headers: bytes = b""
-    confirm: bool = False
+    request: int  # its counter: above all that were used before
+    terms: Terms  # how
+    payload: bytes  # for the function
+    headers: bytes = b""  # opaque bytes that travel along
+    confirm: bool = False  # whether its acceptance is waited for
 
 
 class AbandonRequested(Event):

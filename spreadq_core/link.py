@@ -52,23 +52,14 @@ class Sent(msgspec.Struct, gc=False):
 
 
 class Link(msgspec.Struct, gc=False):
-    """One side of a link.
+    """One side of a link."""
 
-    Args:
-        number: which link of the peer that opened it.
-        home: where the other side is reached.
-        service: how our frames are sent.
-        peer: the other side, 0 while a manager is still sought.
-        grant: how many of the other side's frames may be unreceipted; told in every frame.
-        window: how many of ours may be, as last told by the other side.
-    """
-
-    number: int
-    home: Groups
-    service: Service
-    peer: Instance = ANYBODY
-    grant: int = 1
-    window: int = 1
+    number: int  # which link of the peer that opened it
+    home: Groups  # where the other side is reached
+    service: Service  # how our frames are sent
+    peer: Instance = ANYBODY  # the other side, 0 while a manager is still sought
+    grant: int = 1  # how many of the other side's frames may be unreceipted; told in every frame
+    window: int = 1  # how many of ours may be, as last told by the other side
     sent: int = 0
     unreceipted: list[Sent] = []
     mail: list[AnyMessage] = []
@@ -154,10 +145,13 @@ class Link(msgspec.Struct, gc=False):
             first.tries += 1
             first.sent_at = now
             out.append(self._send(first.groups, first.number, first.messages, speaker, now))
-        if self.owed_at is not None and (
-            2 * self.owed >= self.grant or now >= self.owed_at + policy.receipt_delay
-        ):
+        if self.is_due(now, policy):
             out.append(self.sign_of_life(speaker, now))
+
+    def is_due(self, now: Nanos, policy: Policy) -> bool:
+        """Whether what is owed can wait no longer for a frame to ride on."""
+        owed_at = self.owed_at
+        return owed_at is not None and (2 * self.owed >= self.grant or now >= owed_at + policy.receipt_delay)
 
     def sign_of_life(self, speaker: Speaker, now: Nanos) -> Send:
         """A frame without messages: a receipt, and proof that we are there. It is not numbered."""

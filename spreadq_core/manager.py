@@ -36,41 +36,25 @@ FROM_WORKER = frozenset({m.Outcome, m.Response, m.JobOver, m.HandBack, m.Claim, 
 
 
 class ManagerState(msgspec.Struct, gc=False):
-    """All state of a manager, beside its queue's.
+    """All state of a manager, beside its queue's."""
 
-    Args:
-        speaker: who it is.
-        about: for people.
-        started_at: when it was made.
-        primacy: whether it manages.
-        peers: who has a link.
-        ages: how old tasks are.
-        absent_at: since when senders of which something is kept are not here; longest first.
-        expires_at: when tasks expire.
-        limit_at: when live attempts pass their run limit, by task.
-        judged: tasks whose verdict is to be sent at the end of the turn, or when we manage again.
-        verdict_at: when each verdict was last sent; longest ago first.
-        hold_at: until when tasks that come again are held for claims.
-        remembers: it began with what an earlier manager knew.
-        started: it took over once.
-        queue: image of the task queue; only in a snapshot.
-    """
-
-    speaker: Speaker
-    about: About
-    started_at: Nanos
-    primacy: PrimacyState
-    remembers: bool
-    started: bool = False
-    peers: PeersState = msgspec.field(default_factory=PeersState)
-    ages: Ages = msgspec.field(default_factory=Ages)
+    speaker: Speaker  # who it is
+    about: About  # for people
+    started_at: Nanos  # when it was made
+    primacy: PrimacyState  # whether it manages
+    remembers: bool  # it began with what an earlier manager knew
+    started: bool = False  # it took over once
+    peers: PeersState = msgspec.field(default_factory=PeersState)  # who has a link
+    ages: Ages = msgspec.field(default_factory=Ages)  # how old tasks are
+    # since when senders of which something is kept are not here; longest first
     absent_at: dict[Instance, Nanos] = {}
-    expires_at: dict[TaskKey, Nanos] = {}
-    limit_at: dict[TaskKey, Nanos] = {}
+    expires_at: dict[TaskKey, Nanos] = {}  # when tasks expire
+    limit_at: dict[TaskKey, Nanos] = {}  # when live attempts pass their run limit, by task
+    # tasks whose verdict is to be sent at the end of the turn, or when we manage again
     judged: list[TaskKey] = []
-    verdict_at: dict[TaskKey, Nanos] = {}
-    hold_at: Nanos | None = None
-    queue: bytes = b""
+    verdict_at: dict[TaskKey, Nanos] = {}  # when each verdict was last sent; longest ago first
+    hold_at: Nanos | None = None  # until when tasks that come again are held for claims
+    queue: bytes = b""  # image of the task queue; only in a snapshot
 
 
 class Manager:
@@ -163,6 +147,7 @@ class Manager:
         if not self.primacy.manages:
             return self.primacy.deadline
         times = [self.peers.deadline, self._expiries.deadline, self._limits.deadline, state.hold_at]
+        times.append(self.primacy.deadline)
         for since, delay in (state.verdict_at, policy.resend_after), (state.absent_at, policy.departed_keep):
             if since:
                 times.append(next(iter(since.values())) + delay)
@@ -261,7 +246,7 @@ class Manager:
             self._stray(event, frame)
         elif self.primacy.manages:
             if frame.epoch > speaker.epoch:
-                self._effects += self.primacy.heard(frame.epoch)
+                self._effects += self.primacy.heard(frame.epoch, self._now)
             self._linked(event, frame)
 
     def _own(self, frame: Frame) -> None:
@@ -486,8 +471,9 @@ class Manager:
     # --- time -----------------------------------------------------------------------------------
 
     def _tick(self, _: e.Tick) -> None:
-        if not self.primacy.manages:
-            self._effects += self.primacy.tick(self._now)
+        managed = self.primacy.manages
+        self._effects += self.primacy.tick(self._now)
+        if not managed:
             return
         state, now, deadline = self.state, self._now, self.deadline
         late = 0 if deadline is None else max(0, now - deadline)

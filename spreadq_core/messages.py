@@ -80,21 +80,13 @@ class SenderHello(Message, tag=1):
 
 
 class Submit(Message, tag=2):
-    """A task.
+    """A task."""
 
-    Args:
-        counter: with the sender's instance its id.
-        terms: what it has in common with many others, encoded; see `terms`.
-        payload: opaque.
-        headers: opaque; for tracing.
-        again: it was sent on an earlier link, too, so it may be known or even run.
-    """
-
-    counter: Counter
-    terms: bytes
-    payload: bytes
-    headers: bytes = b""
-    again: bool = False
+    counter: Counter  # with the sender's instance its id
+    terms: bytes  # what it has in common with many others, encoded; see `terms`
+    payload: bytes  # opaque
+    headers: bytes = b""  # opaque; for tracing
+    again: bool = False  # it was sent on an earlier link, too, so it may be known or even run
 
 
 class Closed(Message, tag=3):
@@ -134,23 +126,14 @@ class Unserved(Message, tag=7):
 
 
 class Assign(Message, tag=8):
-    """Run this task.
+    """Run this task."""
 
-    Args:
-        sender: with the counter in `task` its id.
-        number: of the attempt: 1, 2, 3, ...
-        strikes: earlier attempts that count against its limit.
-        expires_in: what is left of its expiry, 0 for none.
-        reply_to: the caller's private name, "" where no reply is wanted.
-        task: as submitted.
-    """
-
-    sender: Instance
-    number: Count
-    strikes: Count
-    expires_in: Duration
-    reply_to: str
-    task: Submit
+    sender: Instance  # with the counter in `task` its id
+    number: Count  # of the attempt: 1, 2, 3, ...
+    strikes: Count  # earlier attempts that count against its limit
+    expires_in: Duration  # what is left of its expiry, 0 for none
+    reply_to: str  # the caller's private name, "" where no reply is wanted
+    task: Submit  # as submitted
 
 
 class Cancel(Message, tag=9):
@@ -212,27 +195,16 @@ class HandBack(Message, tag=15):
 
 
 class Outcome(Message, tag=16):
-    """How a task ended; from a worker to the managers alone: how an attempt failed.
+    """How a task ended; from a worker to the managers alone: how an attempt failed."""
 
-    Args:
-        sender: with `counter` the task.
-        counter: see `sender`.
-        number: of the attempt, 0 where none ran.
-        worker: that ran it, 0 where none did.
-        status: how it ended.
-        responses: how many the job made.
-        payload: the value, or the reason.
-        codec: of the payload; "" where a job returned nothing.
-    """
-
-    sender: Instance
-    counter: Counter
-    number: Count
-    worker: Instance
-    status: Status
-    responses: Count = 0
-    payload: bytes = b""
-    codec: Codec = ""
+    sender: Instance  # with `counter` the task
+    counter: Counter  # see `sender`
+    number: Count  # of the attempt, 0 where none ran
+    worker: Instance  # that ran it, 0 where none did
+    status: Status  # how it ended
+    responses: Count = 0  # how many the job made
+    payload: bytes = b""  # the value, or the reason
+    codec: Codec = ""  # of the payload; "" where a job returned nothing
 
 
 class Response(Message, tag=17):
@@ -286,26 +258,14 @@ AnyMessage: TypeAlias = FromSender | FromWorker | FromManager | StatusRequest | 
 
 
 class Frame(msgspec.Struct, array_like=True, gc=False):
-    """All that one role has for one destination in one turn.
+    """All that one role has for one destination in one turn."""
 
-    Args:
-        queue: the queue's name.
-        source: who speaks.
-        target: who is meant; 0: whoever manages.
-        link: which of the peer's links, counted from 1; 0: none, the frame stands alone.
-        number: within the link, from 1; 0: it is not numbered, so not receipted.
-        receipt: all of the other side's frames up to this one were received.
-        epoch: the highest that the source has seen.
-        window: how many of the other side's frames may be unreceipted; 0: not said.
-        messages: in order.
-    """
-
-    queue: str
-    source: Instance
-    target: Instance
-    link: Count
-    number: Count
-    receipt: Count
-    epoch: Annotated[int, msgspec.Meta(ge=0, le=EPOCH_LIMIT)]
-    window: Count
-    messages: list[AnyMessage]
+    queue: str  # the queue's name
+    source: Instance  # who speaks
+    target: Instance  # who is meant; 0: whoever manages
+    link: Count  # which of the peer's links, counted from 1; 0: none, the frame stands alone
+    number: Count  # within the link, from 1; 0: it is not numbered, so not receipted
+    receipt: Count  # all of the other side's frames up to this one were received
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=EPOCH_LIMIT)]  # the highest that the source has seen
+    window: Count  # how many of the other side's frames may be unreceipted; 0: not said
+    messages: list[AnyMessage]  # in order

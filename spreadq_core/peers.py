@@ -16,67 +16,40 @@ from spreadq_core.timers import Alarms
 
 
 class SenderPeer(msgspec.Struct, gc=False):
-    """A sender.
+    """A sender."""
 
-    Args:
-        about: for people.
-        session: its private name.
-        link: ours with it.
-        told: it knows that all up to this counter are accepted.
-        owed: a one-way task ended of which it may not know that it was accepted.
-        accept_at: when it must be told of more, if there is more.
-        finished: tasks whose outcome it should have got from a worker, since the last check.
-        unclosed: those of before, if it had not closed them by then.
-        check_at: when what is unclosed is sent again.
-    """
-
-    about: About
-    session: str
-    link: Link
-    told: int = 0
-    owed: bool = True
-    accept_at: Nanos | None = None
-    finished: list[int] = []
-    unclosed: list[int] = []
-    check_at: Nanos | None = None
+    about: About  # for people
+    session: str  # its private name
+    link: Link  # ours with it
+    told: int = 0  # it knows that all up to this counter are accepted
+    owed: bool = True  # a one-way task ended of which it may not know that it was accepted
+    accept_at: Nanos | None = None  # when it must be told of more, if there is more
+    finished: list[int] = []  # tasks whose outcome it should have got from a worker, since the last check
+    unclosed: list[int] = []  # those of before, if it had not closed them by then
+    check_at: Nanos | None = None  # when what is unclosed is sent again
 
 
 class WorkerPeer(msgspec.Struct, gc=False):
-    """A worker.
+    """A worker."""
 
-    Args:
-        about: for people.
-        session: its private name.
-        link: ours with it.
-        lease_at: when its lease ends, unless it is heard before.
-        rested_at: when it last said anything about its jobs.
-        entered: the queue may assign to it.
-    """
-
-    about: About
-    session: str
-    link: Link
-    lease_at: Nanos
-    rested_at: Nanos
-    entered: bool = False
+    about: About  # for people
+    session: str  # its private name
+    link: Link  # ours with it
+    lease_at: Nanos  # when its lease ends, unless it is heard before
+    rested_at: Nanos  # when it last said anything about its jobs
+    entered: bool = False  # the queue may assign to it
 
 
 Peer: TypeAlias = SenderPeer | WorkerPeer
 
 
 class PeersState(msgspec.Struct, gc=False):
-    """All state of `Peers`.
+    """All state of `Peers`."""
 
-    Args:
-        senders: by instance.
-        workers: by instance.
-        alarm_at: by instance, when something about it is due.
-        views: by presence group, who was in it when it was last seen since we connected.
-    """
-
-    senders: dict[Instance, SenderPeer] = {}
-    workers: dict[Instance, WorkerPeer] = {}
-    alarm_at: dict[Instance, Nanos] = {}
+    senders: dict[Instance, SenderPeer] = {}  # by instance
+    workers: dict[Instance, WorkerPeer] = {}  # by instance
+    alarm_at: dict[Instance, Nanos] = {}  # by instance, when something about it is due
+    # by presence group, who was in it when it was last seen since we connected
     views: dict[str, list[str]] = {}
 
 

@@ -38,25 +38,15 @@ PRIMARY = Stage.PRIMARY
 
 
 class PrimacyState(msgspec.Struct, gc=False):
-    """What a manager knows of its own standing.
+    """What a manager knows of its own standing."""
 
-    Args:
-        stage: how far it is.
-        session: its private name, "" while offline.
-        held: it was the primary before, and has what it knew then.
-        heard: the highest epoch heard of.
-        alone: nobody else is in the managers' group.
-        entered: groups of the queue in which it has seen itself since it connected.
-        asked_at: when it asked who manages.
-    """
-
-    heard: int
-    stage: Stage = Stage.OFFLINE
-    session: str = ""
-    held: bool = False
-    alone: bool = False
-    entered: list[str] = []
-    asked_at: Nanos | None = None
+    heard: int  # the highest epoch heard of
+    stage: Stage = Stage.OFFLINE  # how far it is
+    session: str = ""  # its private name, "" while offline
+    held: bool = False  # it was the primary before, and has what it knew then
+    alone: bool = False  # nobody else is in the managers' group
+    entered: list[str] = []  # groups of the queue in which it has seen itself since it connected
+    asked_at: Nanos | None = None  # when it asked who manages, or said so to one who might
 
 
 class Primacy:
@@ -130,7 +120,10 @@ class Primacy:
     def tick(self, now: Nanos) -> list[Effect]:
         """Nobody answered in time: whoever is there does not manage."""
         deadline = self.deadline
-        return self._enter() if deadline is not None and now >= deadline else []
+        if deadline is None or now < deadline:
+            return []
+        self.state.asked_at = None
+        return self._take_over() if self.manages else self._enter()
 
     def asked(self, asker: str) -> None:
         """A newcomer asks who manages."""
@@ -160,10 +153,16 @@ class Primacy:
         if not self.state.alone:
             self.greet(self._groups.managers)
 
-    def heard(self, epoch: int) -> list[Effect]:
-        """A peer has seen a higher epoch: of a manager that is gone, if we are alone."""
-        self.state.heard = max(self.state.heard, epoch)
-        return self._take_over() if self.state.alone else []
+    def heard(self, epoch: int, now: Nanos) -> list[Effect]:
+        """A peer has seen a higher epoch: of a manager that is gone, unless one here says that it is its."""
+        state = self.state
+        state.heard = max(state.heard, epoch)
+        if state.alone:
+            return self._take_over()
+        if state.asked_at is None:
+            state.asked_at = now
+            self.greet(self._groups.managers)
+        return []
 
     def _enter(self) -> list[Effect]:
         self.state.stage, self.state.asked_at = Stage.ENTERING, None

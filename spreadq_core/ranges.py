@@ -8,17 +8,11 @@ import msgspec
 
 
 class Ranges(msgspec.Struct, gc=False):
-    """A set of positive integers: all from 1 to `upto`, and some ranges beyond.
+    """A set of positive integers: all from 1 to `upto`, and some ranges beyond."""
 
-    Args:
-        upto: 1..upto are members, upto + 1 is not; 0 when 1 is not.
-        firsts: first member of each further range, sorted; ranges neither overlap nor touch.
-        lasts: last member of each, inclusive.
-    """
-
-    upto: int = 0
-    firsts: list[int] = []
-    lasts: list[int] = []
+    upto: int = 0  # 1..upto are members, upto + 1 is not; 0 when 1 is not
+    firsts: list[int] = []  # first member of each further range, sorted; ranges neither overlap nor touch
+    lasts: list[int] = []  # last member of each, inclusive
 
     def __contains__(self, member: int) -> bool:
         if member <= self.upto:  # what is not positive cannot be added, so it counts as a member

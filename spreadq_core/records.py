@@ -65,45 +65,26 @@ class Phase(enum.IntEnum):
 
 
 class TaskRecord(msgspec.Struct, gc=False, eq=False):
-    """A task that has no outcome yet.
+    """A task that has no outcome yet."""
 
-    Args:
-        sender: with the counter in `submit` its id.
-        rank: see `rank_of`.
-        submit: as it came, but with the encoded terms that all such tasks share.
-        terms: what they say.
-        phase: where it stands.
-        live: the live attempt, if there is one.
-        strikes: attempts that count against the task's limit.
-        attempts: those recorded; a success of any of them counts.
-    """
-
-    sender: Instance
-    rank: int
-    submit: Submit
-    terms: Terms
-    phase: Phase = Phase.QUEUED
-    live: Attempt | None = None
-    strikes: int = 0
-    attempts: tuple[Attempt, ...] = ()
+    sender: Instance  # with the counter in `submit` its id
+    rank: int  # see `rank_of`
+    submit: Submit  # as it came, but with the encoded terms that all such tasks share
+    terms: Terms  # what they say
+    phase: Phase = Phase.QUEUED  # where it stands
+    live: Attempt | None = None  # the live attempt, if there is one
+    strikes: int = 0  # attempts that count against the task's limit
+    attempts: tuple[Attempt, ...] = ()  # those recorded; a success of any of them counts
 
 
 class SenderRecord(msgspec.Struct, gc=False):
-    """What is known of one sender's tasks, by counter.
+    """What is known of one sender's tasks, by counter."""
 
-    Args:
-        known: counters that were accepted, rejected or closed.
-        tasks: without outcome.
-        outcomes: that the sender has not closed.
-        responses: of tasks and outcomes that are still here, by index.
-        rejected: that the sender has not closed.
-    """
-
-    known: Ranges = msgspec.field(default_factory=Ranges)
-    tasks: dict[int, TaskRecord] = {}
-    outcomes: dict[int, Outcome] = {}
-    responses: dict[int, dict[int, Response]] = {}
-    rejected: dict[int, Rejected] = {}
+    known: Ranges = msgspec.field(default_factory=Ranges)  # counters that were accepted, rejected or closed
+    tasks: dict[int, TaskRecord] = {}  # without outcome
+    outcomes: dict[int, Outcome] = {}  # that the sender has not closed
+    responses: dict[int, dict[int, Response]] = {}  # of tasks and outcomes that are still here, by index
+    rejected: dict[int, Rejected] = {}  # that the sender has not closed
 
     def drop(self, counter: int) -> int:
         """Forget what was kept of a task for its sender; how many bytes that frees."""
@@ -124,28 +105,18 @@ class SenderRecord(msgspec.Struct, gc=False):
 
 
 class WorkerRecord(msgspec.Struct, gc=False):
-    """A worker that is not gone.
+    """A worker that is not gone."""
 
-    Args:
-        instance: who.
-        capacity: attempts at a time.
-        functions: that it serves, None for all.
-        state: of its life.
-        ready: it has made its claims since it last said hello.
-        slots: attempts whose job is not reported over: what is free is derived from them. False: not
-            claimed since it last said hello.
-        idle_since: the turn in which it last took its place among the idle.
-        done: how many jobs it reported over.
-    """
-
-    instance: Instance
-    capacity: int
-    functions: tuple[str, ...] | None
-    state: WorkerState = WorkerState.GREETED
-    ready: bool = False
+    instance: Instance  # who
+    capacity: int  # attempts at a time
+    functions: tuple[str, ...] | None  # that it serves, None for all
+    state: WorkerState = WorkerState.GREETED  # of its life
+    ready: bool = False  # it has made its claims since it last said hello
+    # attempts whose job is not reported over: what is free is derived from them. False: not claimed since it
+    # last said hello.
     slots: dict[AttemptKey, bool] = {}
-    idle_since: int = 0
-    done: int = 0
+    idle_since: int = 0  # the turn in which it last took its place among the idle
+    done: int = 0  # how many jobs it reported over
 
 
 class Counts(msgspec.Struct, gc=False):
@@ -166,24 +137,13 @@ class Counts(msgspec.Struct, gc=False):
 
 
 class QueueState(msgspec.Struct, gc=False):
-    """All that a queue is, but for its schedule, which follows from it.
+    """All that a queue is, but for its schedule, which follows from it."""
 
-    Args:
-        senders: by instance.
-        workers: by instance.
-        verdicts: of ENDING tasks.
-        accepted: how many tasks ever were; also the last one's place.
-        turns: how often a worker took its place among the idle.
-        tasks: how many there are.
-        outcome_bytes: kept for senders.
-        counts: for people.
-    """
-
-    senders: dict[Instance, SenderRecord] = {}
-    workers: dict[Instance, WorkerRecord] = {}
-    verdicts: dict[TaskKey, Outcome] = {}
-    accepted: int = 0
-    turns: int = 0
-    tasks: int = 0
-    outcome_bytes: int = 0
-    counts: Counts = msgspec.field(default_factory=Counts)
+    senders: dict[Instance, SenderRecord] = {}  # by instance
+    workers: dict[Instance, WorkerRecord] = {}  # by instance
+    verdicts: dict[TaskKey, Outcome] = {}  # of ENDING tasks
+    accepted: int = 0  # how many tasks ever were; also the last one's place
+    turns: int = 0  # how often a worker took its place among the idle
+    tasks: int = 0  # how many there are
+    outcome_bytes: int = 0  # kept for senders
+    counts: Counts = msgspec.field(default_factory=Counts)  # for people

@@ -30,59 +30,33 @@ MAIL_SPARE = 100
 
 
 class Request(msgspec.Struct, gc=False):
-    """A task that is open here.
+    """A task that is open here."""
 
-    Args:
-        submit: as it was sent.
-        reply: its outcome is waited for.
-        asked_at: when its owner asked for it.
-        unserved: nobody served its function when it was accepted.
-        answered: indexes of the responses that came.
-        outcome: that came before all of its responses.
-    """
-
-    submit: Submit
-    reply: bool
-    asked_at: Nanos
-    unserved: bool = False
-    answered: dict[int, None] = {}
-    outcome: Outcome | None = None
+    submit: Submit  # as it was sent
+    reply: bool  # its outcome is waited for
+    asked_at: Nanos  # when its owner asked for it
+    unserved: bool = False  # nobody served its function when it was accepted
+    answered: dict[int, None] = {}  # indexes of the responses that came
+    outcome: Outcome | None = None  # that came before all of its responses
 
 
 class SenderState(msgspec.Struct, gc=False):
-    """All state of a sender.
+    """All state of a sender."""
 
-    Args:
-        uplink: its way to the manager.
-        last: the highest counter given to a task.
-        open: tasks that are not resolved.
-        unaccepted_at: those that nobody has accepted yet, and when they were asked for.
-        expires_at: when those end that do not wait for ever.
-        closing: ranges that the manager is to be told are closed.
-        closing_at: since when.
-        marks: for each frame of this link with new tasks in it: the first, the last, and its number.
-        marked: no task up to this one is new on this link.
-        confirm: somebody waits for the acceptance of a task that goes out this turn.
-        heard_at: when a manager was last heard, or we were connected.
-        managed: a manager was ever heard.
-        stop_at: when it leaves, whatever is open.
-        left: it is at its end.
-    """
-
-    uplink: Uplink
-    last: int = 0
-    open: dict[int, Request] = {}
-    unaccepted_at: dict[int, Nanos] = {}
-    expires_at: dict[int, Nanos] = {}
-    closing: list[list[int]] = []
-    closing_at: Nanos | None = None
+    uplink: Uplink  # its way to the manager
+    last: int = 0  # the highest counter given to a task
+    open: dict[int, Request] = {}  # tasks that are not resolved
+    unaccepted_at: dict[int, Nanos] = {}  # those that nobody has accepted yet, and when they were asked for
+    expires_at: dict[int, Nanos] = {}  # when those end that do not wait for ever
+    closing: list[list[int]] = []  # ranges that the manager is to be told are closed
+    # for each frame of this link with new tasks in it: the first, the last, and its number
     marks: list[tuple[int, int, int]] = []
-    marked: int = 0
-    confirm: bool = False
-    heard_at: Nanos | None = None
-    managed: bool = False
-    stop_at: Nanos | None = None
-    left: bool = False
+    marked: int = 0  # no task up to this one is new on this link
+    confirm: bool = False  # somebody waits for the acceptance of a task that goes out this turn
+    heard_at: Nanos | None = None  # when a manager was last heard, or we were connected
+    managed: bool = False  # a manager was ever heard
+    stop_at: Nanos | None = None  # when it leaves, whatever is open
+    left: bool = False  # it is at its end
 
 
 class Sender:
@@ -131,7 +105,6 @@ class Sender:
         Raises:
             UsageError: it is not; the message says what is.
         """
-        self._encoded_terms(event.terms)
         size = len(event.payload) + len(event.headers)
         if size > self.policy.payload_limit:
             raise UsageError(f"payload and headers of {size} bytes, {self.policy.payload_limit} at most")
@@ -165,17 +138,19 @@ class Sender:
             link.mail = [said for said in link.mail if type(said) is not Submit or said.counter in state.open]
         if not state.uplink.session:
             return []
-        close_at = self._close_at()
-        if close_at is not None and (link.mail or now >= close_at):
+        has_room = link.has_room
+        if state.closing and has_room and (link.mail or state.left or link.is_due(now, self.policy)):
             self._say_closed(state.closing)
-            state.closing, state.closing_at = [], None
-        if state.confirm and link.mail and link.has_room:
+            state.closing = []
+        if state.confirm and has_room and link.mail:
             link.mail.append(m.Confirm())
             state.confirm = False
         known = len(link.unreceipted)
         out = state.uplink.flush(now, self.policy, self._silence)
         for sent in link.unreceipted[known:]:
             self._mark(sent.number, sent.messages)
+        if state.closing and link.owed_at is None:
+            link.owed_at = now  # they wait for a frame to ride on, as receipts do
         return out
 
     @property
@@ -189,7 +164,6 @@ class Sender:
             self._expiries.deadline,
             self._give_up_at(),
             state.stop_at,
-            self._close_at(),
         )
 
     @property
@@ -259,15 +233,6 @@ class Sender:
             state.closing[-1][1] = last
         else:
             state.closing.append([first, last])
-            if state.closing_at is None:
-                state.closing_at = self._now
-
-    def _close_at(self) -> Nanos | None:
-        """When the manager is to be told what is closed, if it can be: until then, ranges grow together."""
-        closing_at, uplink = self.state.closing_at, self.state.uplink
-        if closing_at is None or not uplink.session or not uplink.link.has_room:
-            return None
-        return closing_at + self.policy.receipt_delay
 
     def _resolve(self, counter: int, outcome: Outcome) -> None:
         self._drop(counter)
@@ -298,7 +263,7 @@ class Sender:
                 gaps.append([before + 1, counter - 1])
             before = counter
         self._say_closed(gaps)
-        state.closing, state.closing_at = [], None
+        state.closing = []
         for request in state.open.values():
             request.submit.again = state.managed  # who never heard a manager was hardly heard by one
             link.mail.append(request.submit)

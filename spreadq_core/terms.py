@@ -24,25 +24,15 @@ REMEMBERED_LIMIT = 1024
 
 
 class Terms(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """How a task is to be done.
+    """How a task is to be done."""
 
-    Args:
-        function: the name that a worker must serve; may be empty.
-        codec: of the payload.
-        priority: 0..9, higher first.
-        max_attempts: how many lost workers, leases and run limits end it.
-        run_limit: for one attempt, 0 for none.
-        expiry: from when it was submitted, 0 for never.
-        reply: an outcome is wanted.
-    """
-
-    function: str
-    codec: str
-    priority: int
-    max_attempts: int
-    run_limit: Nanos
-    expiry: Nanos
-    reply: bool
+    function: str  # the name that a worker must serve; may be empty
+    codec: str  # of the payload
+    priority: int  # 0..9, higher first
+    max_attempts: int  # how many lost workers, leases and run limits end it
+    run_limit: Nanos  # for one attempt, 0 for none
+    expiry: Nanos  # from when it was submitted, 0 for never
+    reply: bool  # an outcome is wanted
 
     def fault(self) -> str:
         """What is wrong with them; "" for nothing."""

@@ -16,23 +16,14 @@ from spreadq_core.policy import Policy
 
 
 class Uplink(msgspec.Struct, gc=False):
-    """The peer's side.
+    """The peer's side."""
 
-    Args:
-        speaker: who it is.
-        about: for people.
-        home: the group in which managers hear it.
-        presence: the group in which managers see it.
-        link: the newest; number 0 before the first.
-        session: its private name, "" while offline.
-    """
-
-    speaker: Speaker
-    about: About
-    home: Groups
-    presence: str
-    link: Link
-    session: str = ""
+    speaker: Speaker  # who it is
+    about: About  # for people
+    home: Groups  # the group in which managers hear it
+    presence: str  # the group in which managers see it
+    link: Link  # the newest; number 0 before the first
+    session: str = ""  # its private name, "" while offline
 
     def connected(self, event: Connected) -> Effect:
         """A connection: show up. A new link must be opened."""
@@ -58,14 +49,17 @@ class Uplink(msgspec.Struct, gc=False):
         """Whether a manager asks for a new link.
 
         Raises:
-            PeerError: that manager was replaced.
+            PeerError: that manager was replaced, or means a link that we have replaced.
         """
         if frame.epoch < self.speaker.epoch:
             raise PeerError(f"epoch {frame.epoch} is over", NoteName.STALE_EPOCH)
         self.speaker.epoch = frame.epoch
-        return not frame.link and any(
-            type(message) is TookOver and message.link in (0, self.link.number) for message in frame.messages
-        )
+        for message in () if frame.link else frame.messages:
+            if type(message) is TookOver:
+                if message.link not in (0, self.link.number):
+                    raise PeerError(f"link {message.link} is replaced", NoteName.STALE_LINK)
+                return True
+        return False
 
     def receive(self, frame: Frame, now: Nanos) -> tuple[list[Sent], list[AnyMessage]]:
         """A manager's frame on the link: our frames that it receipts, its messages that are next.

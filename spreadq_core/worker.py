@@ -24,48 +24,30 @@ End: TypeAlias = Outcome | m.JobOver | m.HandBack
 
 
 class Job(msgspec.Struct, gc=False):
-    """An attempt that the worker holds until its end is receipted.
+    """An attempt that the worker holds until its end is receipted."""
 
-    Args:
-        assign: what was assigned.
-        said: its responses and its end, to be said again on a new link.
-        over: its end is said.
-        cancelled_at: when it was told to stop.
-    """
-
-    assign: m.Assign
-    said: list[m.Response | End] = []
-    over: bool = False
-    cancelled_at: Nanos | None = None
+    assign: m.Assign  # what was assigned
+    said: list[m.Response | End] = []  # its responses and its end, to be said again on a new link
+    over: bool = False  # its end is said
+    cancelled_at: Nanos | None = None  # when it was told to stop
 
 
 class WorkerState(msgspec.Struct, gc=False):
-    """All state of a worker.
+    """All state of a worker."""
 
-    Args:
-        uplink: its way to the manager.
-        capacity: attempts at a time.
-        functions: that it serves, None for all.
-        jobs: that it holds.
-        running: how many of them are not over.
-        cancelled: how many of those were told to stop.
-        renewal: after how long a silence the manager must hear of us, so that our lease does not end; 0
-            before we are welcome.
-        stops: how often it was asked to stop.
-        stop_at: when it gives back what runs or, when nothing runs, leaves whatever is unreceipted.
-        left: it is at its end.
-    """
-
-    uplink: Uplink
-    capacity: int
-    functions: tuple[str, ...] | None
-    jobs: dict[AttemptKey, Job] = {}
-    running: int = 0
-    cancelled: int = 0
+    uplink: Uplink  # its way to the manager
+    capacity: int  # attempts at a time
+    functions: tuple[str, ...] | None  # that it serves, None for all
+    jobs: dict[AttemptKey, Job] = {}  # that it holds
+    running: int = 0  # how many of them are not over
+    cancelled: int = 0  # how many of those were told to stop
+    # after how long a silence the manager must hear of us, so that our lease does not end; 0 before we are
+    # welcome
     renewal: Nanos = 0
-    stops: int = 0
+    stops: int = 0  # how often it was asked to stop
+    # when it gives back what runs or, when nothing runs, leaves whatever is unreceipted
     stop_at: Nanos | None = None
-    left: bool = False
+    left: bool = False  # it is at its end
 
 
 class Worker:

@@ -45,4 +45,5 @@ def _run(program: App, tokens: Sequence[str] | None) -> None:
             result = program(tokens, exit_on_error=False, print_error=True, result_action="return_value")
         except CycloptsError:
             raise SystemExit(USAGE) from None
+        print(end="", flush=True)  # here, where it is known what to do if nobody reads it
     sys.exit(result if isinstance(result, int) else 0)

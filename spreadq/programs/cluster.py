@@ -52,16 +52,22 @@ class Cluster:
         self._scratch = scratch
         self._environment = {**os.environ, **(environment or {})}
         self._programs: list[subprocess.Popen[bytes]] = []
+        self._broker: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for program in reversed(self._programs):
+        self._stop([program for program in self._programs if program not in self._broker])
+        for program in reversed(self._broker):  # after those who want to take their leave of it
+            self._stop([program])
+
+    def _stop(self, programs: list[subprocess.Popen[bytes]]) -> None:
+        for program in programs:
             if program.poll() is None:
                 program.send_signal(signal.SIGCONT)
                 program.terminate()
-        for program in self._programs:
+        for program in programs:
             try:
                 program.wait(STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
@@ -90,6 +96,7 @@ class Cluster:
     def start_daemon(self) -> subprocess.Popen[bytes]:
         """Start the embedded daemon, and wait until clients can connect."""
         program = self.start("daemon", "--port", "0", "--unix", self.address.removeprefix("unix:"))
+        self._broker.append(program)
         self.wait_for_daemon()
         return program
 
@@ -97,12 +104,15 @@ class Cluster:
         """Start daemon and manager in one process, and wait until clients can connect."""
         path = self.address.removeprefix("unix:")
         program = self.start("serve", self.queue, "--port", "0", "--unix", path, "--state", str(self.state))
+        self._broker.append(program)
         self.wait_for_daemon()
         return program
 
     def start_manager(self) -> subprocess.Popen[bytes]:
         """Start a manager of its own."""
-        return self.start("manager", self.queue, "--spread", self.address, "--state", str(self.state))
+        program = self.start("manager", self.queue, "--spread", self.address, "--state", str(self.state))
+        self._broker.append(program)
+        return program
 
     def start_worker(self, target: str, name: str, *options: str) -> subprocess.Popen[bytes]:
         """Start a worker for `MODULE:NAME`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import os
 import secrets
@@ -15,9 +14,9 @@ import sysconfig
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import msgspec
@@ -30,6 +29,7 @@ from spreadq.programs.cluster import Cluster
 from spreadq.programs.demo_tasks import EXECUTIONS_VARIABLE, FileCounts, count_text
 from spreadq.programs.options import Json, Spread
 from spreadq.programs.runtime import run
+from spreadq.sender import Sender
 from spreadq.status import ask_status
 from spreadq_core.errors import SpreadqError, UsageError
 
@@ -109,9 +109,15 @@ def demo(
     files = text_files(directory) if directory else standard_library()
     if not files:
         raise UsageError(f"there are no text files in {directory}")
+    if executions:
+        _check_writable(executions)
+    if spread:
+        Sender("demo", address=spread).connect().close()  # who cannot is told at once
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # leave no process behind
     console = Console(stderr=as_json, quiet=as_json and not sys.stderr.isatty())
     with tempfile.TemporaryDirectory(prefix="spreadq-demo-") as scratch:
-        traced = _Executions((executions or Path(scratch, "executions")).absolute())
+        trace = (executions or Path(scratch, "executions")).absolute()
+        traced = _Executions(trace, Path(scratch, "gate"))
         environment = {EXECUTIONS_VARIABLE: str(traced.file)}
         with Cluster(f"demo-{secrets.token_hex(4)}", Path(scratch), spread, environment) as cluster:
             if cluster.embedded:
@@ -126,6 +132,13 @@ def demo(
     else:
         _show(outcome, console)
     return 0 if outcome.matches_reference and not outcome.lost else 1
+
+
+def _check_writable(file: Path) -> None:
+    try:
+        file.open("a").close()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def standard_library() -> list[str]:
@@ -158,38 +171,43 @@ def _is_text(path: Path) -> bool:
     return b"\0" not in start
 
 
+class _Kill(NamedTuple):
+    """Of a worker: the task that it ran, and when."""
+
+    task: str
+    at: float
+
+
 class _Executions:
     """The file to which jobs append `start|end TASK PID TIME PATH`, and what can be read from it."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, gate: Path) -> None:
         self.file = file
+        self.gate = gate
 
     def traces(self) -> list[list[str]]:
         """Its lines."""
         with contextlib.suppress(FileNotFoundError):
             text = self.file.read_text(encoding="utf-8", errors="surrogateescape")
-            return [line.split(" ", 4) for line in text.splitlines()]
+            traces = [line.split(" ", 4) for line in text.split("\n")]
+            return [trace for trace in traces if len(trace) == 5]
         return []
 
-    async def kill_one_in_a_job(self, workers: list[subprocess.Popen[bytes]]) -> tuple[str, float]:
-        """Kill one of the workers while it runs a job.
-
-        Returns:
-            The task that it ran, and when it was killed.
-        """
-        for worker in itertools.cycle(workers):
-            worker.send_signal(signal.SIGSTOP)  # so that what we see stays as it is
-            running = ""
-            for what, task, pid, *_ in self.traces():
-                if int(pid) == worker.pid:
-                    running = task if what == "start" else ""
-            if running:
-                killed_at = time.time()
-                worker.kill()
-                return running, killed_at
-            worker.send_signal(signal.SIGCONT)
+    async def kill_who_counts(self, path: str, workers: Iterable[subprocess.Popen[bytes]]) -> _Kill:
+        """Wait until a worker has begun with a file whose job waits for the gate, kill it, open the gate."""
+        by_pid = {str(worker.pid): worker for worker in workers}
+        while True:
+            for what, task, pid, _, counted in self.traces():
+                if what == "start" and counted == _traced(path) and pid in by_pid:
+                    kill = _Kill(task, time.time())
+                    by_pid[pid].kill()
+                    self.open_gate()
+                    return kill
             await asyncio.sleep(0.002)
-        raise AssertionError
+
+    def open_gate(self) -> None:
+        """Let the job go on that waits."""
+        self.gate.touch()
 
 
 async def _count(
@@ -199,30 +217,31 @@ async def _count(
     executions: _Executions,
     console: Console,
 ) -> Outcome:
-    """Send all files through the queue, a few at a time, and kill a worker half-way."""
+    """Send all files through the queue, a few at a time, and kill a worker in the job of the middle one."""
     results: dict[str, FileCounts | None] = {}
     latencies: list[float] = []
-    begun: list[str] = []
+    middle = files[len(files) // 2]
     half = asyncio.Event()
 
     async with AsyncSender(cluster.queue, address=cluster.address, name="demo") as sender:
 
         async def work(queue: Iterator[str]) -> None:
             for path in queue:
-                begun.append(path)
+                arguments: list[Any] = [os.fsencode(path)]  # which need not be text
+                if path == middle:  # its job waits until its worker is dead
+                    arguments.append(str(executions.gate))
+                    half.set()
                 start = time.perf_counter()
                 try:
-                    value = await sender.call("count_file", [path], timeout=RESULT_TIMEOUT)
+                    value = await sender.call("count_file", arguments, timeout=RESULT_TIMEOUT)
                     results[path] = msgspec.convert(value, FileCounts)
                 except SpreadqError:
                     results[path] = None
                 latencies.append((time.perf_counter() - start) * 1000)
-                if len(results) >= len(files) // 2:
-                    half.set()
 
-        async def kill() -> tuple[str, float]:
+        async def kill() -> _Kill:
             await half.wait()
-            return await executions.kill_one_in_a_job(list(workers.values()))
+            return await executions.kill_who_counts(middle, workers.values())
 
         start = time.perf_counter()
         killer = asyncio.create_task(kill())
@@ -231,10 +250,11 @@ async def _count(
         outstanding = OUTSTANDING_PER_WORKER * len(workers)
         await asyncio.gather(*(work(shared) for _ in range(outstanding)))
         seconds = time.perf_counter() - start
-        task, killed_at = await killer
-        watcher.cancel()
-        await asyncio.gather(watcher, return_exceptions=True)
-    return _evaluate(files, results, seconds, latencies, executions, task, killed_at)
+        killed = killer.result() if killer.done() else None
+        for task in (killer, watcher):
+            task.cancel()
+        await asyncio.gather(killer, watcher, return_exceptions=True)
+    return _evaluate(files, results, seconds, latencies, executions.traces(), killed)
 
 
 def _evaluate(
@@ -242,17 +262,17 @@ def _evaluate(
     results: dict[str, FileCounts | None],
     seconds: float,
     latencies: list[float],
-    executions: _Executions,
-    killed_task: str,
-    killed_at: float,
+    traces: list[list[str]],
+    kill: _Kill | None,
 ) -> Outcome:
     """Hold what the workers counted, and how often they did, against a plain loop over the same files."""
-    traces = [trace for trace in executions.traces() if trace[4] in results]
+    traced = {_traced(path) for path in results}
+    traces = [trace for trace in traces if trace[4] in traced]
     ends = Counter(task for what, task, *_ in traces if what == "end")
     again = [
-        (float(at) - killed_at) * 1000
+        round((float(at) - kill.at) * 1000, 3)
         for what, task, _, at, _ in traces
-        if what == "start" and task == killed_task and float(at) > killed_at
+        if kill and what == "start" and task == kill.task and float(at) > kill.at
     ]
     reference = {path: _count_or_none(path) for path in files}
     identifiers: Counter[str] = Counter()
@@ -263,7 +283,7 @@ def _evaluate(
         tasks=len(files),
         seconds=seconds,
         latencies_ms=latencies,
-        killed=1,
+        killed=int(kill is not None),
         reassign_ms=again[:1],
         lost=sum(result is None for result in results.values()),
         duplicate_runs=sum(count - 1 for count in ends.values()),
@@ -272,6 +292,11 @@ def _evaluate(
         words=sum(result.words for result in counted),
         commonest=sorted(identifiers.items(), key=lambda item: (-item[1], item[0]))[:8],
     )
+
+
+def _traced(path: str) -> str:
+    """What of a path is in its first line."""
+    return path.partition("\n")[0]
 
 
 def _count_or_none(path: str) -> FileCounts | None:

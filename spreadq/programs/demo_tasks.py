@@ -44,21 +44,23 @@ def count_text(path: Path) -> FileCounts:
 
 
 @app.task
-def count_file(path: str) -> FileCounts:
-    """Count a file, and leave a trace of having done so."""
+def count_file(path: bytes, gate: str | None = None) -> FileCounts:
+    """Count a file, not before the file `gate` is there, and leave a trace of having done so."""
     _leave_trace("start", path)
-    counts = count_text(Path(path))
+    while gate and not Path(gate).exists():
+        time.sleep(0.001)
+    counts = count_text(Path(os.fsdecode(path)))
     _leave_trace("end", path)
     return counts
 
 
-def _leave_trace(what: str, path: str) -> None:
+def _leave_trace(what: str, path: bytes) -> None:
     """Append `start|end TASK PID TIME PATH` to the file of executions, in one write."""
     file = os.environ.get(EXECUTIONS_VARIABLE)
     if file:
-        line = f"{what} {spreadq.current_task()} {os.getpid()} {time.time():.6f} {path}\n"
+        line = f"{what} {spreadq.current_task()} {os.getpid()} {time.time():.6f} "
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(descriptor, line.encode("utf-8", "surrogateescape"))
+            os.write(descriptor, line.encode() + path + b"\n")
         finally:
             os.close(descriptor)

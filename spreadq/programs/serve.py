@@ -91,22 +91,36 @@ async def _serve(queues: Sequence[str], port: int, unix: Path | None, state: Pat
 
 
 async def _manage(queues: Sequence[str], where: str | Daemon, state: Path | None) -> int:
-    """Manage queues until all managers are at their end; when one fails, the others stop, too."""
+    """Manage queues until all managers are at their end; when one fails, the others stop, too.
+
+    It may be stopped while it still connects, or may fail at it: what was accepted meanwhile is kept.
+    """
     directory = state or default_directory(where if isinstance(where, str) else where.address)
     managers = [QueueManager(queue, where, state=directory) for queue in queues]
 
+    async def start() -> None:
+        for manager in managers:
+            await manager.start()
+
+    starting = asyncio.ensure_future(start())
+
     def stop() -> None:
+        starting.cancel()
         for manager in managers:
             manager.stop()
 
+    ends = []
     with stopping(stop):
-        for manager in managers:
-            await manager.start()
-        ends = []
-        for ended in asyncio.as_completed([manager.wait() for manager in managers]):
+        await asyncio.wait([starting])
+        started = [manager for manager in managers if manager.is_started]
+        if len(started) < len(managers):
+            stop()
+        for ended in asyncio.as_completed([manager.wait() for manager in started]):
             ends.append(log_end(await ended))
             stop()
-    return max(ends)
+    if not starting.cancelled():
+        starting.result()
+    return max(ends, default=0)
 
 
 def _some(queues: Sequence[str]) -> list[str]:

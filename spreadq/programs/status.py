@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -33,8 +34,9 @@ def show(document: dict[str, Any], console: Console) -> None:
     """Print a report, as `report` makes it."""
     manager, tasks = document["manager"], document["tasks"]
     console.print(
-        f"[bold]{document['queue']}[/bold]  managed by {manager['name']} (process {manager['pid']} on "
-        f"{manager['host']}) for {_age(manager['uptime_s'])}, kept in {manager['durability']}",
+        f"[bold]{escape(document['queue'])}[/bold]  managed by {escape(manager['name'])} (process "
+        f"{manager['pid']} on {escape(manager['host'])}) for {_age(manager['uptime_s'])}, kept in "
+        f"{manager['durability']}",
         highlight=False,
     )
     shown = (
@@ -65,14 +67,14 @@ def show(document: dict[str, Any], console: Console) -> None:
     for worker in document["workers"]:
         functions = worker["functions"]
         table.add_row(
-            worker["name"],
-            worker["host"],
+            Text(worker["name"]),
+            Text(worker["host"]),
             str(worker["pid"]),
             Text(worker["state"], style=_STATE_STYLES.get(worker["state"], "")),
             f"{worker['running']}/{worker['capacity']}",
             "" if worker["running"] else _age(worker["idle_s"]),
             str(worker["done"]),
-            "all" if functions is None else " ".join(functions),
+            Text("all" if functions is None else " ".join(functions)),
         )
     console.print(table)
 

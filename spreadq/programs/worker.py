@@ -18,7 +18,6 @@ from spreadq.programs.options import Log, Queue, Spread, Verbose
 from spreadq.programs.runtime import log_end, run, set_up_logging, stopping
 from spreadq.worker import Worker
 from spreadq_core.errors import UsageError
-from spreadq_core.policy import DEFAULT
 
 
 def worker(
@@ -26,7 +25,7 @@ def worker(
     *,
     queue: Queue = None,
     concurrency: Annotated[int, Parameter(name=["--concurrency", "-c"])] = 1,
-    drain_timeout: str = "25s",
+    drain_timeout: str | None = None,
     name: str | None = None,
     spread: Spread = None,
     verbose: Verbose = False,
@@ -37,15 +36,17 @@ def worker(
     Args:
         target: MODULE or MODULE:NAME of the App or Worker; the module is looked for in this directory, too.
         concurrency: how many jobs run at a time.
-        drain_timeout: how long running jobs may take to end once it is told to stop.
+        drain_timeout: how long running jobs may take to end once it is told to stop; else as the policy of
+            the App or Worker says, which is 25s where it says nothing.
         name: of the worker, for people.
     """
     set_up_logging(log_format, verbose=verbose)
-    policy = attrs.evolve(DEFAULT, drain_timeout=nanoseconds(drain_timeout))
-    loaded = load(target).worker(
-        queue=queue, address=spread, concurrency=concurrency, name=name, policy=policy
-    )
-    return run(_work(loaded))
+    loaded = load(target)
+    policy = loaded.policy
+    if drain_timeout is not None:
+        policy = attrs.evolve(policy, drain_timeout=nanoseconds(drain_timeout))
+    serving = loaded.worker(queue=queue, address=spread, concurrency=concurrency, name=name, policy=policy)
+    return run(_work(serving))
 
 
 async def _work(loaded: AsyncWorker) -> int:

@@ -188,4 +188,5 @@ def _check_idle(manager):
         assert not peer.link.unreceipted
         assert not peer.link.mail
     for peer in state.peers.senders.values():
-        assert not peer.finished and not peer.unclosed
+        assert not peer.finished
+        assert not peer.unclosed

@@ -296,7 +296,6 @@ def test_check_tells_what_is_not_possible_before_it_is_asked_for():
             sender.role.check(request(1, **options))
         return str(error.value)
 
-    assert reason(priority=10) == "priority 10: 0 to 9 are allowed"
     assert reason(payload=b"x" * 140_001) == "payload and headers of 140001 bytes, 140000 at most"
     assert (
         reason(payload=b"x" * 140_000, headers=b"y") == "payload and headers of 140001 bytes, 140000 at most"
@@ -306,6 +305,22 @@ def test_check_tells_what_is_not_possible_before_it_is_asked_for():
     assert reason() == "2 requests are not resolved yet, and no more may be; wait for some"
     sender.abandon(1)
     sender.role.check(request(3))
+
+
+def test_who_leaves_says_what_is_closed(cluster):
+    world, manager, worker, sender = cluster
+    done, abandoned = sender.submit(), sender.submit()
+    world.settle()
+    worker.end()
+    world.settle()
+    sender.abandon(abandoned)
+    sender.stop()
+    world.settle()
+    assert worker.cancelled, "nobody waits for it"
+    worker.end(status=Status.CANCELLED)
+    world.settle()
+    assert done in sender.resolved
+    assert manager.role.queue.state.outcome_bytes == 0
 
 
 def test_requests_count_upwards(cluster):
@@ -408,4 +423,5 @@ def test_a_call_to_open_another_link_concerns_only_the_current_one(cluster):
     world.queue.append(("send", manager.session, stale))
     world.settle()
     assert sender.role.state.uplink.link is link
-    assert sender.noted(NoteName.BAD_MESSAGE)
+    assert not sender.noted(NoteName.BAD_MESSAGE), "it may have been on its way when the link was replaced"
+    assert sender.noted(NoteName.STALE_LINK)

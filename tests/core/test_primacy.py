@@ -7,7 +7,7 @@ import pytest
 from spreadq_core.codec import decode
 from spreadq_core.effects import Exit, KeepEpoch, Note
 from spreadq_core.events import Cause, ViewChanged
-from spreadq_core.ids import QueueGroups
+from spreadq_core.ids import SECOND, QueueGroups
 from spreadq_core.link import Speaker
 from spreadq_core.messages import About, TookOver, Who
 from spreadq_core.policy import DEFAULT, EPOCH_LIMIT
@@ -124,20 +124,30 @@ def test_of_two_primaries_the_higher_stays(primary, other, stays):
 
 
 def test_a_higher_epoch_is_outbid_by_who_is_alone(primary):
-    assert primary.heard(7)[0] == KeepEpoch(8)
+    assert primary.heard(7, 0)[0] == KeepEpoch(8)
     assert primary.said() == [(("PQ_q", "SQ_q", "XQ_q"), TookOver)]
 
 
 def test_a_higher_epoch_is_remembered_by_who_is_not_alone(primary):
     primary.sees("XQ_q", "me", "other")
-    assert primary.heard(7) == []
+    assert primary.heard(7, 0) == []
     assert primary.state.heard == 7
+    assert primary.said() == [(("XQ_q",), TookOver)], "is it you?"
     primary.sees("XQ_q", "me", cause=Cause.LEAVE)
-    assert primary.heard(7)[0] == KeepEpoch(8)
+    assert primary.heard(7, 0)[0] == KeepEpoch(8)
+
+
+def test_a_higher_epoch_is_outbid_when_nobody_says_that_it_is_his(primary):
+    primary.sees("XQ_q", "me", "frozen")
+    primary.heard(7, 0)
+    primary.heard(8, 1)
+    assert primary.deadline == 2 * SECOND
+    assert primary.tick(primary.deadline)[0] == KeepEpoch(9)
+    assert primary.deadline is None
 
 
 def test_there_is_no_epoch_above_the_highest(primary):
-    assert primary.heard(EPOCH_LIMIT)[0] == KeepEpoch(EPOCH_LIMIT)
+    assert primary.heard(EPOCH_LIMIT, 0)[0] == KeepEpoch(EPOCH_LIMIT)
 
 
 def test_after_a_reconnect_the_epoch_stays_unless_a_higher_one_was_heard(primary):
@@ -148,7 +158,7 @@ def test_after_a_reconnect_the_epoch_stays_unless_a_higher_one_was_heard(primary
     (note,) = primary.enter()
     assert note.fields == {"epoch": 1}
     primary.sees("XQ_q", "me", "other")
-    primary.heard(3)
+    primary.heard(3, 0)
     primary.connected("me")
     primary.sees("XQ_q", "me")
     assert primary.enter()[0] == KeepEpoch(4)

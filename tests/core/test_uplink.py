@@ -75,13 +75,18 @@ def test_epochs_only_grow(uplink):
     [
         ({"link": 0}, TookOver(0, ABOUT), True),
         ({"link": 0}, TookOver(1, ABOUT), True),
-        ({"link": 0}, TookOver(2, ABOUT), False),
         ({"link": 0}, Accepted(1), False),
         ({"link": 1}, TookOver(0, ABOUT), False),
     ],
 )
 def test_a_call_to_open_a_link_stands_alone_and_means_the_current_one_or_any(uplink, header, message, called):
     assert uplink.is_called(heard(message, **header)) == called
+
+
+def test_a_call_for_a_link_that_is_replaced_is_stale(uplink):
+    with pytest.raises(PeerError, match="link 2 is replaced") as error:
+        uplink.is_called(heard(TookOver(2, ABOUT), link=0))
+    assert error.value.note is NoteName.STALE_LINK
 
 
 def test_the_first_who_answers_has_the_link(uplink):

@@ -195,18 +195,17 @@ class _Connection(asyncio.Protocol):
         """
         loop = asyncio.get_running_loop()
         family, where = address.resolve()
+        # The loop makes the socket: uvloop forgets one of ours if the connection ends at once. The loop
+        # closes it, too, if this is cancelled; uvloop never says so then.
+        if isinstance(where, str):
+            await loop.create_unix_connection(lambda: self, where)
+        else:
+            await loop.create_connection(lambda: self, *where, family=family)
         try:
-            # The loop makes the socket: uvloop forgets one of ours if the connection ends at once.
-            if isinstance(where, str):
-                await loop.create_unix_connection(lambda: self, where)
-            else:
-                await loop.create_connection(lambda: self, *where, family=family)
             await self._accepted
         except BaseException:
-            self._accepted.cancel()
-            if self._transport is not None:
-                self._abort(None)
-                await self.lost.wait()
+            self._abort(None)
+            await self.lost.wait()
             raise
 
     def flush(self) -> None:

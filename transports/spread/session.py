@@ -128,9 +128,10 @@ class Session:
     def _events(self, messages: list[DaemonMessage]) -> list[TransportEvent]:
         events: list[TransportEvent] = []
         for message in messages:
+            if type(message) is Data:  # nearly always
+                events.append(Received(message.sender, message.groups, message.mess_type, message.body))
+                continue
             match message:
-                case Data():
-                    events.append(Received(message.sender, message.groups, message.mess_type, message.body))
                 case Membership(group=group, members=members, cause=cause):
                     events.append(ViewChanged(group, members, cause, message.sets[message.own_set]))
                 case TransitionSignal():

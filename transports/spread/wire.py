@@ -341,14 +341,27 @@ def encode_data_header(
     Raises:
         IllegalGroupError: a name does not fit its field.
     """
+    start, names = _encode_around_length(sender, groups, mess_type, type_bits, order, endian_mismatch)
+    return start + _LENGTH[order].pack(data_len) + names
+
+
+@lru_cache(maxsize=_CACHED_LISTS)
+def _encode_around_length(
+    sender: str,
+    groups: tuple[str, ...],
+    mess_type: int,
+    type_bits: int,
+    order: ByteOrder,
+    endian_mismatch: bool,
+) -> tuple[bytes, bytes]:
+    """Cached because a role sends to the same few destinations all the time."""
     hint = (mess_type & 0xFFFF) << 8
     if (order == "little") != endian_mismatch:
         hint |= ENDIAN_MARK
     if endian_mismatch:
         hint = _swap(hint)
-    return _encode_header(
-        order, type_bits, encode_name(sender), len(groups), hint, data_len
-    ) + _encode_cached_names(groups)
+    header = _encode_header(order, type_bits, encode_name(sender), len(groups), hint, 0)
+    return header[:_START_SIZE], _encode_names(groups)
 
 
 @lru_cache(maxsize=_CACHED_NAMES)
@@ -365,9 +378,6 @@ def encode_name(name: str) -> bytes:
 
 def _encode_names(names: tuple[str, ...]) -> bytes:
     return b"".join([encode_name(name) for name in names])
-
-
-_encode_cached_names = lru_cache(maxsize=_CACHED_LISTS)(_encode_names)
 
 
 def _encode_header(
