@@ -100,6 +100,11 @@ def test_transports_import_only_values_of_the_core(path):
     assert of_core <= allowed
 
 
+def test_nothing_is_ever_unpickled():
+    for path in ALL:
+        assert not {"pickle", "marshal", "shelve"} & {name.partition(".")[0] for name in imports(path)}, path
+
+
 def test_only_the_simulator_imports_simpy():
     for package in PACKAGES:
         if package not in ("sim", "tests"):
