@@ -25,6 +25,7 @@ FRAME = 64
 
 REPEATS = 5
 QUEUED = 1_000_000
+WEIGHED = 200_000
 MANAGER, SENDER, FIRST_WORKER = 1, 2, 100
 
 
@@ -141,9 +142,9 @@ def memory(_: str | None) -> list[Figure]:
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    for _frame in range(200):
+    for _frame in range(WEIGHED // 1000):
         bench.handle(bench.submits(1000))
     gc.collect()
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    return [Figure("memory_queued_task", (after - before) / 200_000, "bytes", goal=Goal("<=", 400))]
+    return [Figure("memory_queued_task", (after - before) / WEIGHED, "bytes", goal=Goal("<=", 400))]

@@ -186,10 +186,12 @@ class AsyncSender:
             return
         self._host = None
         host.post(StopRequested())
-        await host.exited
-        host.stop_timer()
-        self._requests.give_up()
-        transport.close()
+        try:
+            await host.exited
+        finally:
+            host.stop_timer()
+            self._requests.give_up()
+            transport.close()
         await transport.wait_closed()
 
     async def __aenter__(self) -> Self:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from spreadq_core import effects as f
 from spreadq_core.effects import Send
@@ -27,12 +28,16 @@ _LEVELS = {
     NoteName.LOST_PRIMACY: logging.ERROR,
     NoteName.TOOK_OVER: logging.INFO,
     NoteName.WORKER_ENTERED: logging.INFO,
+    NoteName.WORKER_LEFT: logging.INFO,
     NoteName.WORKER_LOST: logging.WARNING,
     NoteName.WELCOMED: logging.INFO,
     NoteName.JUDGED: logging.WARNING,
     NoteName.JOB_HUNG: logging.ERROR,
 }
 """How much a note matters to people; the others are for who debugs."""
+
+_INSTANCES = frozenset({"peer", "sender", "source", "worker"})
+"""Fields of notes that name an instance; or else a session, which is text."""
 
 
 class TransportHost(Host):
@@ -66,8 +71,12 @@ class TransportHost(Host):
         """Into the log `spreadq`."""
         level = _LEVELS.get(effect.name, logging.DEBUG)
         if logger.isEnabledFor(level):
-            fields = " ".join(f"{key}={value}" for key, value in effect.fields.items())
-            logger.log(level, "%s %s", effect.name, fields, extra={"note": effect})
+            fields: dict[str, Any] = {"queue": self.role.groups.queue}
+            for key, value in effect.fields.items():
+                is_instance = key in _INSTANCES and isinstance(value, int)
+                fields[key] = f"{value:016x}" if is_instance else value
+            text = " ".join(f"{key}={value}" for key, value in fields.items())
+            logger.log(level, "%s %s", effect.name, text, extra={"event": str(effect.name), "fields": fields})
 
 
 class AsyncioHost(TransportHost):

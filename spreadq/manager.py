@@ -72,9 +72,9 @@ class QueueManager:
             )
             host.transport = self._transport
         else:
-            client = AsyncioSpread(self._daemon, host.deliver, membership=True)
-            host.transport = self._transport = client
             try:
+                client = AsyncioSpread(self._daemon, host.deliver, membership=True)
+                host.transport = self._transport = client
                 await client.start()
             except BaseException:
                 self._host = None

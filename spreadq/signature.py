@@ -58,11 +58,15 @@ class Signature:
     def unpack(self, value: Any) -> tuple[list[Any], dict[str, Any]]:
         """The arguments that `pack` made a value of; anything but an array or a map is the only one.
 
+        None is no argument at all where none is needed.
+
         Raises:
             BadPayload: an argument is not of its type.
         """
         if isinstance(value, dict):
             return [], {str(name): self._typed(str(name), item) for name, item in value.items()}
+        if value is None and not self._least:
+            return [], {}
         items = value if isinstance(value, list) else [value]
         return [self._typed(self._name_at(index), item) for index, item in enumerate(items)], {}
 

@@ -10,11 +10,13 @@ from typing import Any, Protocol
 from spreadq_core import effects as f
 from spreadq_core.effects import Effect, Send
 from spreadq_core.events import Event, Tick
-from spreadq_core.ids import Nanos
+from spreadq_core.ids import Nanos, QueueGroups
 
 
 class Role(Protocol):
     """What Manager, Worker and Sender are."""
+
+    groups: QueueGroups
 
     def handle(self, event: Event, now: Nanos) -> list[Effect]:
         """Take an event; give what is to be done."""

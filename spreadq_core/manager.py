@@ -20,6 +20,7 @@ from spreadq_core.effects import Effect, Exit, Note, Report, Send
 from spreadq_core.errors import PeerError
 from spreadq_core.ids import ANYBODY, Instance, Nanos, QueueGroups, earliest
 from spreadq_core.image import freeze, thaw
+from spreadq_core.lifecycle import WorkerState
 from spreadq_core.link import Speaker
 from spreadq_core.messages import About, AnyMessage, Frame, Outcome, Status
 from spreadq_core.notes import NoteName
@@ -222,8 +223,11 @@ class Manager:
             self._note(NoteName.SENDER_LEFT, sender=instance)
 
     def _lose(self, instance: Instance, loss: c.Loss) -> None:
-        peer = self.peers.remove(instance)
-        self._note(NoteName.WORKER_LOST, worker=instance, name=peer.about.name, loss=loss.value)
+        peer, worker = self.peers.remove(instance), self.queue.state.workers.get(instance)
+        if worker is not None and worker.state is WorkerState.DRAINING and not worker.slots:
+            self._note(NoteName.WORKER_LEFT, worker=instance, name=peer.about.name)
+        else:
+            self._note(NoteName.WORKER_LOST, worker=instance, name=peer.about.name, loss=loss.value)
         self._apply(c.Lost(instance, loss))
 
     def _stop(self, _: e.StopRequested) -> None:
@@ -257,10 +261,11 @@ class Manager:
                 self._apply(c.Decided(message))
 
     def _stray(self, event: e.Received, frame: Frame) -> None:
+        """A frame of no link. Only who meets the managers can be one."""
         for message in frame.messages:
             if type(message) is m.Who:
                 self.primacy.asked(event.sender)
-            elif type(message) is m.TookOver:
+            elif type(message) is m.TookOver and event.sender in self.primacy.state.met:
                 other = (frame.epoch, frame.source)
                 self._effects += self.primacy.other_took_over(other, event.sender, message.about)
             elif type(message) is m.StatusRequest:

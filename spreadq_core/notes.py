@@ -32,6 +32,8 @@ class NoteName(enum.StrEnum):
     WORKER_HELLO = "worker_hello"
     WORKER_ENTERED = "worker_entered"
     WORKER_DRAINING = "worker_draining"
+    WORKER_LEFT = "worker_left"
+    """As it was to: it was draining, and held nothing any more."""
     WORKER_LOST = "worker_lost"
     LEASE_EXTENDED = "lease_extended"
     """We slept ourselves, so the worker was given more time."""

@@ -36,6 +36,9 @@ class Stage(enum.Enum):
 
 PRIMARY = Stage.PRIMARY
 
+UNHEARD_STEP = 1_000
+"""How far a newcomer's epoch is above all that it knows, where one who may have a higher is silent."""
+
 
 class PrimacyState(msgspec.Struct, gc=False):
     """What a manager knows of its own standing."""
@@ -44,7 +47,7 @@ class PrimacyState(msgspec.Struct, gc=False):
     stage: Stage = Stage.OFFLINE  # how far it is
     session: str = ""  # its private name, "" while offline
     held: bool = False  # it was the primary before, and has what it knew then
-    alone: bool = False  # nobody else is in the managers' group
+    met: list[str] = []  # sessions in the managers' group, ours included
     entered: list[str] = []  # groups of the queue in which it has seen itself since it connected
     asked_at: Nanos | None = None  # when it asked who manages, or said so to one who might
 
@@ -72,6 +75,11 @@ class Primacy:
         """Whether this manager is the one."""
         return self.state.stage is PRIMARY
 
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else is in the managers' group."""
+        return len(self.state.met) == 1
+
     def take_said(self) -> list[Send]:
         """What is to be said at the end of the turn."""
         out, self._out = self._out, []
@@ -90,7 +98,8 @@ class Primacy:
     def connected(self, session: str) -> list[Effect]:
         """A connection: meet the other managers first."""
         state = self.state
-        state.session, state.stage, state.entered, state.asked_at = session, Stage.MEETING, [], None
+        state.session, state.stage = session, Stage.MEETING
+        state.met, state.entered, state.asked_at = [], [], None
         return [Join(self._groups.managers)]
 
     def disconnected(self) -> None:
@@ -103,8 +112,8 @@ class Primacy:
         if state.session not in event.members:
             return []
         if event.group == self._groups.managers:
-            state.alone = len(event.members) == 1
-            if state.alone and state.stage in (Stage.MEETING, Stage.ASKING):
+            state.met = list(event.members)
+            if self.alone and state.stage in (Stage.MEETING, Stage.ASKING):
                 return self._enter()
             if event.cause is Cause.NETWORK and self.manages:
                 self.contest()
@@ -123,7 +132,11 @@ class Primacy:
         if deadline is None or now < deadline:
             return []
         self.state.asked_at = None
-        return self._take_over() if self.manages else self._enter()
+        if self.manages:
+            return self._take_over()
+        if not self.state.held:
+            self.state.heard += UNHEARD_STEP
+        return self._enter()
 
     def asked(self, asker: str) -> None:
         """A newcomer asks who manages."""
@@ -150,14 +163,14 @@ class Primacy:
 
     def contest(self) -> None:
         """A peer obeys another manager: if it is here, one of us must go."""
-        if not self.state.alone:
+        if not self.alone:
             self.greet(self._groups.managers)
 
     def heard(self, epoch: int, now: Nanos) -> list[Effect]:
         """A peer has seen a higher epoch: of a manager that is gone, unless one here says that it is its."""
         state = self.state
         state.heard = max(state.heard, epoch)
-        if state.alone:
+        if self.alone:
             return self._take_over()
         if state.asked_at is None:
             state.asked_at = now

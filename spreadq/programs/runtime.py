@@ -133,9 +133,9 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
         }
-        note = getattr(record, "note", None)
-        if note is not None:
-            line |= {"event": str(note.name), **note.fields}
+        event = getattr(record, "event", None)
+        if event is not None:
+            line |= {"event": event, **record.fields}  # type: ignore[attr-defined]
         else:
             line["event"] = record.getMessage()
         if record.exc_info:

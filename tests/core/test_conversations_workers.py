@@ -540,7 +540,8 @@ def test_what_has_not_ended_when_the_drain_times_out_is_given_back_without_count
     assert list(two.jobs) == [key_of(sender, request, 2)]
     assert one.exited.status == 0
     assert counts(manager).buried == 0
-    assert [note["loss"] for note in manager.noted(NoteName.WORKER_LOST)] == ["the worker left"]
+    assert manager.noted(NoteName.WORKER_LOST) == []
+    assert len(manager.noted(NoteName.WORKER_LEFT)) == 1
     two.end(b"v")
     world.advance(SECOND)
     assert sender.resolved[request].payload == b"v"

@@ -334,6 +334,12 @@ def test_our_own_words_that_are_no_verdict_are_not_heard(manager):
     assert manager.role.snapshot(manager.now) == before
 
 
+def test_nobody_takes_over_who_does_not_meet_the_managers(manager):
+    manager.hear(S, frame(9, m.TookOver(0, ABOUT), link=0, number=0, epoch=99), ("XQ_q",))
+    assert manager.role.primacy.manages
+    assert manager.notes()[-1] == "bad_message"
+
+
 # --- departures -----------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from spreadq_core.ids import SECOND, QueueGroups
 from spreadq_core.link import Speaker
 from spreadq_core.messages import About, TookOver, Who
 from spreadq_core.policy import DEFAULT, EPOCH_LIMIT
-from spreadq_core.primacy import Primacy, PrimacyState, Stage
+from spreadq_core.primacy import UNHEARD_STEP, Primacy, PrimacyState, Stage
 
 ME = About("me", "h", 1)
 OTHER = About("other", "h2", 2)
@@ -121,6 +121,12 @@ def test_of_two_primaries_the_higher_stays(primary, other, stays):
     else:
         assert isinstance(effects[0], Note)
         assert effects[1] == Exit(75, "other (process 2 on h2) has taken queue q over")
+
+
+def test_who_takes_over_from_one_that_is_silent_leaves_its_epoch_behind(primacy):
+    primacy.sees("XQ_q", "me", "frozen")
+    primacy.tick(primacy.deadline)
+    assert primacy.enter()[0] == KeepEpoch(UNHEARD_STEP + 1)
 
 
 def test_a_higher_epoch_is_outbid_by_who_is_alone(primary):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +26,14 @@ ROOT = Path(__file__).parents[2]
 TASKS = "tests.programs.sample_tasks"
 """Module of what the workers serve."""
 
+NOWHERE = "9@127.0.0.1"
+"""Address of no daemon."""
+
 
 def environment(**more: str) -> dict[str, str]:
     """For programs: without settings of whoever runs the tests, and with the tests' own modules."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPREAD", "XDG"))}
+    foreign = ("SPREAD", "XDG", "PYTHONUNBUFFERED")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
     return {**kept, "PYTHONPATH": path, "NO_COLOR": "1", "COLUMNS": "200", **more}
 
@@ -67,7 +73,7 @@ class Program:
 
     def end(self) -> Ended:
         """Wait until it is over."""
-        status = self.process.wait(TIMEOUT)
+        status = self.process.wait(3 * TIMEOUT)  # the demo takes a while
         return Ended(status, self.output_path.read_text(errors="replace"), self.errors)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> Ended:
@@ -104,22 +110,37 @@ def start(tmp_path: Path) -> Iterator[Start]:
         program.process.wait()
 
 
+@contextmanager
+def logging_kept() -> Iterator[None]:
+    """Undo what a program does to the loggers."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    root.handlers = [logging.NullHandler()]
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
+
+
 Spreadq = Callable[..., Ended]
 
 
 @pytest.fixture
-def spreadq(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Spreadq:
+def spreadq(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Spreadq:
     """Run `spreadq ARGUMENTS...` in this process; keywords are its environment."""
 
     def spreadq(*arguments: str, program: Callable[[Any], None] = cli.main, **more: str) -> Ended:
+        settings = {"COLUMNS": "200", "XDG_STATE_HOME": str(tmp_path / "state-home")}
         with monkeypatch.context() as context:
             for name in list(os.environ):
                 if name.startswith(("SPREAD", "XDG")):
                     context.delenv(name)
-            for name, value in {"COLUMNS": "200", **more}.items():
+            for name, value in {**settings, **more}.items():
                 context.setenv(name, value)
+            context.setattr(sys, "path", [*sys.path])
             capsys.readouterr()
-            with pytest.raises(SystemExit) as ended:
+            with logging_kept(), pytest.raises(SystemExit) as ended:
                 program(list(arguments))
             captured = capsys.readouterr()
         status = ended.value.code
@@ -136,6 +157,9 @@ def queue(broker: Broker, unmanaged_queue: str) -> Iterator[str]:
     broker.stop_manager(manager)
 
 
-def options(mapping: Mapping[str, str]) -> list[str]:
-    """`{"queue": "q"}` as `--queue q`."""
-    return [part for name, value in mapping.items() for part in (f"--{name}", value)]
+def assert_unreachable(ended: Ended) -> None:
+    """It said that there is no daemon, and what to do."""
+    assert (ended.status, ended.output) == (3, "")
+    assert NOWHERE in ended.errors
+    assert "spreadq serve QUEUE" in ended.errors
+    assert "--spread or SPREADQ_DAEMON" in ended.errors

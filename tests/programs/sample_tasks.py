@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import os
 import time
 from pathlib import Path
@@ -10,7 +11,18 @@ from typing import Any
 
 import spreadq
 
-app = spreadq.App("sample")
+app = spreadq.App()
+
+
+def tell(started: str) -> None:
+    """Say who runs a job."""
+    with Path(started).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+def is_open(gate: str) -> bool:
+    """Whether a job may end."""
+    return Path(gate).exists()
 
 
 @app.task
@@ -32,6 +44,17 @@ def fail(message: str) -> None:
 
 
 @app.task
+def odd(what: str) -> Any:
+    """Give back what JSON does not know."""
+    day = datetime.date(2020, 2, 2)
+    return {
+        "bytes": {b"f": b"\xff"},
+        "dates": [day, datetime.datetime(2020, 2, 2, 2, 2, 2, tzinfo=datetime.UTC)],
+        "none": {None: 1},
+    }[what]
+
+
+@app.task
 def pid() -> int:
     """Which process."""
     return os.getpid()
@@ -40,9 +63,8 @@ def pid() -> int:
 @app.task
 def hold(started: str, gate: str) -> str:
     """Run from the time when the file `started` is there until `gate` is, in a thread."""
-    with Path(started).open("a") as file:
-        file.write(f"{os.getpid()}\n")
-    while not Path(gate).exists():
+    tell(started)
+    while not is_open(gate):
         time.sleep(0.005)
     return "held"
 
@@ -50,8 +72,7 @@ def hold(started: str, gate: str) -> str:
 @app.task
 async def hold_on_the_loop(started: str, gate: str) -> str:
     """The same on the loop."""
-    with Path(started).open("a") as file:
-        file.write(f"{os.getpid()}\n")
-    while not Path(gate).exists():
+    tell(started)
+    while not is_open(gate):  # noqa: ASYNC110 -- it is in another process
         await asyncio.sleep(0.005)
     return "held"

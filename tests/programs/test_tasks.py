@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from spreadq import TaskId
-from tests.brokers import Background, Broker, wait_until
+from tests.brokers import TIMEOUT, Background, Broker, wait_until
 from tests.programs import sample_tasks
-from tests.programs.conftest import Ended, Spreadq, Start, environment
+from tests.programs.conftest import NOWHERE, Program, Spreadq, Start, assert_unreachable, environment
 
 
 @pytest.fixture
@@ -65,19 +65,29 @@ class TestCall:
     def test_codecs(self, call: Spreadq, codec: str) -> None:
         assert call("echo", '[{"é": 1}]', "--codec", codec).output == '{"\\u00e9": 1}\n'
 
+    @pytest.mark.parametrize(
+        ("result", "printed"),
+        [("bytes", {"Zg==": "/w=="}), ("dates", ["2020-02-02", "2020-02-02T02:02:02Z"])],
+    )
+    def test_results_that_json_does_not_know(self, call: Spreadq, result: str, printed: object) -> None:
+        assert json.loads(call("odd", json.dumps([result])).output) == printed
+
+    def test_a_result_that_has_no_form_in_json(self, call: Spreadq) -> None:
+        ended = call("odd", '["none"]')
+        assert (ended.status, ended.output) == (1, "")
+        assert ended.errors.startswith("the result has no form in JSON")
+
     def test_arguments_may_come_from_stdin(self, call: Spreadq, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stdin", io.StringIO("[1,\n 2]\n"))
-        assert call("add", "-").output == "3\n"
+        assert call("add", "-") == (0, "3\n", "")
 
     def test_a_negative_number_is_no_option(self, call: Spreadq) -> None:
         assert call("add", "-7") == (0, "3\n", "")
 
-    def test_flags_go_before_the_environment(
-        self, spreadq: Spreadq, broker: Broker, served: str
-    ) -> None:
+    def test_flags_go_before_the_environment(self, spreadq: Spreadq, broker: Broker, served: str) -> None:
         ended = spreadq(
             *("call", "add", "[1, 2]", "--queue", served, "--spread", broker.address),
-            SPREADQ_DAEMON="9@127.0.0.1",
+            SPREADQ_DAEMON=NOWHERE,
             SPREAD_QUEUE_NAME="nobody",
         )
         assert ended == (0, "3\n", "")
@@ -121,14 +131,18 @@ class TestCall:
         )
 
     def test_no_daemon(self, call: Spreadq) -> None:
-        ended = call("add", "--spread", "9@127.0.0.1")
-        assert_unreachable(ended)
+        assert_unreachable(call("add", "--spread", NOWHERE))
+
+    def test_arguments_are_looked_at_before_a_daemon_is_looked_for(self, call: Spreadq) -> None:
+        assert call("add", "[", "--spread", NOWHERE).status == 2
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["add", "[1,"], "the arguments are not valid JSON"),
-            (["add", ""], "the arguments are not valid JSON"),
+            (["add", "[1,"], "'[1,' is not valid JSON"),
+            (["add", ""], "'' is not valid JSON"),
+            (["add", "--bogus"], "'--bogus' is not valid JSON"),
+            (["add", "x" * 1000], f"'{'x' * 60}' is not valid JSON"),
             ([], "function"),
             (["add", "[1]", "[2]"], "[2]"),
             (["add", "[1]", "--priority", "10"], "priority"),
@@ -141,45 +155,79 @@ class TestCall:
             (["add", "[1]", "--spread", "nowhere"], "write 4803@host"),
             (["f" * 256, "[1]"], "255 bytes"),
             (["\udcff", "[1]"], "UTF-8"),
-            (["add", '["\\ud800"]'], "cannot be encoded"),
             (["echo", json.dumps("x" * 140_001)], "140000"),
             (["add", "[1]", "--bogus"], "bogus"),
         ],
     )
-    def test_what_is_not_possible_is_refused(
-        self, call: Spreadq, arguments: list[str], message: str
-    ) -> None:
+    def test_what_is_not_possible_is_refused(self, call: Spreadq, arguments: list[str], message: str) -> None:
         ended = call(*arguments)
         assert (ended.status, ended.output) == (2, "")
         assert message in ended.errors
         assert "Traceback" not in ended.errors
 
-    def test_raw_takes_no_json(self, call: Spreadq) -> None:
-        ended = call("echo", "[1]", "--codec", "raw")
-        assert (ended.status, ended.output) == (2, "")
-        assert "the codec raw takes bytes, not list" in ended.errors
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["[1]", "--codec", "raw"], "the codec raw takes bytes, not list"),
+            (['["\\ud800"]'], "cannot be encoded"),
+        ],
+    )
+    def test_arguments_that_their_codec_cannot_take_fail(
+        self, call: Spreadq, arguments: list[str], message: str
+    ) -> None:
+        ended = call("echo", *arguments)
+        assert (ended.status, ended.output) == (1, "")
+        assert message in ended.errors
 
     def test_without_a_queue_it_asks_for_one(self, spreadq: Spreadq) -> None:
         ended = spreadq("call", "add")
         assert (ended.status, ended.output) == (2, "")
         assert "which queue?" in ended.errors
 
-    def test_interrupted_it_says_nothing(self, start: Start, broker: Broker, served: str, tmp_path: Path) -> None:
-        started = tmp_path / "started"
-        program = start(
-            *("call", "hold_on_the_loop", json.dumps([str(started), str(tmp_path / "gate")])),
-            *("-Q", served, "--spread", broker.address),
-        )
-        wait_until(started.exists)
+    def test_interrupted_it_says_nothing(
+        self, start: Start, broker: Broker, served: str, tmp_path: Path
+    ) -> None:
+        program = start_holding(start, broker, served, tmp_path)
         assert program.stop(signal.SIGINT) == (130, "", "")
-        broker.wait_for(served, lambda status: status["tasks"]["running"] == 0)
+
+    def test_what_was_interrupted_runs_no_longer(
+        self, start: Start, broker: Broker, served: str, tmp_path: Path
+    ) -> None:
+        start_holding(start, broker, served, tmp_path).stop(signal.SIGINT)
+        wait_until(lambda: broker.status(served)["tasks"]["running"] == 0)
 
     def test_through_a_pipe(self, broker: Broker, served: str) -> None:
-        command = [sys.executable, "-m", "spreadq", "call", "add", "-", "-Q", served, "--spread", broker.address]
         result = subprocess.run(
-            command, input="[20, 22]", capture_output=True, text=True, env=environment(), timeout=20
+            [sys.executable, "-m", "spreadq", "call", "add", "-"],
+            input="[20, 22]",
+            capture_output=True,
+            text=True,
+            env=environment(SPREADQ_DAEMON=broker.address, SPREAD_QUEUE_NAME=served),
+            timeout=TIMEOUT,
         )
         assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
+
+    def test_stdin_that_is_no_utf8_is_refused(self) -> None:
+        result = subprocess.run(
+            [sys.executable, "-m", "spreadq", "call", "add", "-"],
+            input=b'["\xff"]',
+            capture_output=True,
+            env=environment(SPREAD_QUEUE_NAME="q", PYTHONIOENCODING="utf-8"),
+            timeout=TIMEOUT,
+        )
+        assert (result.returncode, result.stdout) == (2, b"")
+        assert result.stderr.startswith(b"stdin is not valid JSON:")
+
+
+def start_holding(start: Start, broker: Broker, queue: str, scratch: Path) -> Program:
+    """Start a call whose job runs on."""
+    started = scratch / "started"
+    program = start(
+        *("call", "hold_on_the_loop", json.dumps([str(started), str(scratch / "gate")])),
+        *("-Q", queue, "--spread", broker.address),
+    )
+    wait_until(started.exists)
+    return program
 
 
 class TestSubmit:
@@ -193,6 +241,13 @@ class TestSubmit:
         wait_until((tmp_path / "started").exists)
         broker.wait_for(served, lambda status: status["tasks"]["done"] == 1)
 
+    def test_arguments_may_come_from_stdin(
+        self, submit: Spreadq, broker: Broker, served: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("[1, 2]"))
+        assert submit("add", "-").status == 0
+        broker.wait_for(served, lambda status: status["tasks"]["done"] == 1)
+
     def test_nobody_need_serve_it_yet(self, submit: Spreadq, broker: Broker, served: str) -> None:
         assert submit("later", "--priority", "9").status == 0
         assert broker.status(served)["unserved"] == {"later": 1}
@@ -203,14 +258,14 @@ class TestSubmit:
         assert "start `sqm nobody-here`" in ended.errors
 
     def test_no_daemon(self, submit: Spreadq) -> None:
-        assert_unreachable(submit("add", "--spread", "9@127.0.0.1"))
+        assert_unreachable(submit("add", "--spread", NOWHERE))
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["add", "{"], "not valid JSON"),
+            (["add", "{"], "'{' is not valid JSON"),
             (["add", "--priority", "-1"], "priority"),
-            (["add", "--timeout", "5s"], "timeout"),
+            (["add", "[1]", "--timeout", "5s"], "--timeout"),
         ],
     )
     def test_what_is_not_possible_is_refused(
@@ -219,10 +274,3 @@ class TestSubmit:
         ended = submit(*arguments)
         assert (ended.status, ended.output) == (2, "")
         assert message in ended.errors
-
-
-def assert_unreachable(ended: Ended) -> None:
-    assert (ended.status, ended.output) == (3, "")
-    assert "9@127.0.0.1" in ended.errors
-    assert "spreadq serve QUEUE" in ended.errors
-    assert "SPREADQ_DAEMON" in ended.errors

@@ -301,6 +301,15 @@ class TestLife:
                 await task
         await sender.close()
 
+    async def test_closing_may_be_given_up(self, broker: Broker, unmanaged_queue: str) -> None:
+        sender = await AsyncSender(unmanaged_queue, address=broker.address).start()
+        await sender.submit("f", wait=False)  # which nobody will accept
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await sender.close()
+        await sender._transport.wait_closed()
+        assert not sender._transport.session
+
     async def test_a_closed_one_says_so(self, broker: Broker, queue: str) -> None:
         async with AsyncSender(queue, address=broker.address) as sender:
             pass
