@@ -48,10 +48,11 @@ class Entered(Command):
 
 
 class Lost(Command):
-    """A worker is gone; so are its attempts."""
+    """A worker is gone; so are its attempts. Of those that are `unheard` it may never have known."""
 
     worker: Instance
     loss: Loss
+    unheard: list[AttemptKey] = []
 
 
 class Forgotten(Command):
@@ -84,7 +85,9 @@ class Restarted(Command):
 
 
 class Released(Command):
-    """Tasks that were held for claims may be assigned."""
+    """Tasks that are held may be assigned: these, or all that are."""
+
+    keys: list[TaskKey] | None = None
 
 
 AnyCommand: TypeAlias = (
@@ -123,6 +126,12 @@ class Expiring(Decision):
     task: TaskRecord
 
 
+class Paused(Decision):
+    """The task is held for a moment, until it is `Released`."""
+
+    task: TaskRecord
+
+
 class Judged(Decision):
     """This verdict is to be multicast to the caller and to ourselves until it comes back."""
 
@@ -150,4 +159,6 @@ class Ignored(Decision):
     message: AnyMessage
 
 
-AnyDecision: TypeAlias = Assigned | Adopted | Say | Expiring | Judged | Settled | AskedAgain | Ignored
+AnyDecision: TypeAlias = (
+    Assigned | Adopted | Say | Expiring | Paused | Judged | Settled | AskedAgain | Ignored
+)

@@ -53,6 +53,7 @@ class ManagerState(msgspec.Struct, gc=False):
     limit_at: dict[TaskKey, Nanos] = {}  # when live attempts pass their run limit, by task
     # tasks whose verdict is to be sent at the end of the turn, or when we manage again
     judged: list[TaskKey] = []
+    paused_at: dict[TaskKey, Nanos] = {}  # since when tasks are held for a moment; longest first
     verdict_at: dict[TaskKey, Nanos] = {}  # when each verdict was last sent; longest ago first
     hold_at: Nanos | None = None  # until when tasks that come again are held for claims
     queue: bytes = b""  # image of the task queue; only in a snapshot
@@ -117,6 +118,7 @@ class Manager:
             c.Settled: self._settled,
             c.Say: self._say,
             c.Expiring: self._expiring,
+            c.Paused: self._pause,
             c.Judged: self._judge,
             c.AskedAgain: self._asked_again,
             c.Ignored: self._ignored,
@@ -149,7 +151,11 @@ class Manager:
             return self.primacy.deadline
         times = [self.peers.deadline, self._expiries.deadline, self._limits.deadline, state.hold_at]
         times.append(self.primacy.deadline)
-        for since, delay in (state.verdict_at, policy.resend_after), (state.absent_at, policy.departed_keep):
+        for since, delay in (
+            (state.verdict_at, policy.resend_after),
+            (state.absent_at, policy.departed_keep),
+            (state.paused_at, policy.loss_pause),
+        ):
             if since:
                 times.append(next(iter(since.values())) + delay)
         return earliest(*times)
@@ -228,7 +234,9 @@ class Manager:
             self._note(NoteName.WORKER_LEFT, worker=instance, name=peer.about.name)
         else:
             self._note(NoteName.WORKER_LOST, worker=instance, name=peer.about.name, loss=loss.value)
-        self._apply(c.Lost(instance, loss))
+        said = [*peer.link.mail, *(message for sent in peer.link.unreceipted for message in sent.messages)]
+        unheard = [(it.sender, it.task.counter, it.number) for it in said if isinstance(it, m.Assign)]
+        self._apply(c.Lost(instance, loss, unheard))
 
     def _stop(self, _: e.StopRequested) -> None:
         self.primacy.stop()
@@ -402,6 +410,10 @@ class Manager:
         task = decision.task
         self._expiries.add((task.sender, task.submit.counter), self._now + task.terms.expiry)
 
+    def _pause(self, decision: c.Paused) -> None:
+        key = (decision.task.sender, decision.task.submit.counter)
+        self.state.paused_at[key] = self._now
+
     def _say(self, decision: c.Say) -> None:
         to, message = decision.to, decision.message
         if isinstance(message, m.Cancel):
@@ -491,6 +503,11 @@ class Manager:
         if state.hold_at is not None and now >= state.hold_at:
             state.hold_at = None
             self._apply(c.Released())
+        paused = due(state.paused_at, now - self.policy.loss_pause)
+        if paused:
+            for key in paused:
+                del state.paused_at[key]
+            self._apply(c.Released(paused))
         self._stop_overruns()
         expired = self._expiries.due(now)
         if expired:

@@ -69,6 +69,9 @@ class Policy:
     it finds it for the second time."""
     departed_keep: Nanos = 60 * SECOND
     """How long outcomes of a departed sender are kept."""
+    loss_pause: Nanos = 250 * MILLISECOND
+    """A task that loses a second worker, which did not know of it yet, waits this long for a third: more
+    may be dying."""
     claim_grace: Nanos = 2 * SECOND
     """After a take-over without memory, tasks that come again wait this long for a worker to claim them."""
 

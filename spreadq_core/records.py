@@ -55,7 +55,7 @@ class Phase(enum.IntEnum):
     RETURNED = 1
     """It waits again, in its old place."""
     HELD = 2
-    """After a take-over: a worker may still claim it."""
+    """It waits for something else than a worker: for claims after a take-over, or for a moment to pass."""
     RUNNING = 3
     """One attempt is live."""
     ENDING = 4
@@ -142,6 +142,7 @@ class QueueState(msgspec.Struct, gc=False):
     senders: dict[Instance, SenderRecord] = {}  # by instance
     workers: dict[Instance, WorkerRecord] = {}  # by instance
     verdicts: dict[TaskKey, Outcome] = {}  # of ENDING tasks
+    doubted: dict[TaskKey, None] = {}  # tasks whose last attempt was lost unheard, which did not count yet
     accepted: int = 0  # how many tasks ever were; also the last one's place
     turns: int = 0  # how often a worker took its place among the idle
     tasks: int = 0  # how many there are

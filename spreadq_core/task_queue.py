@@ -202,8 +202,12 @@ class TaskQueue:
             if task.terms.expiry:
                 out.append(c.Expiring(task))
 
-    def _release(self, _: c.Released, out: list[AnyDecision]) -> None:
-        for task in self._tasks():
+    def _release(self, command: c.Released, out: list[AnyDecision]) -> None:
+        if command.keys is None:
+            tasks = self._tasks()
+        else:
+            tasks = [task for key in command.keys if (task := self.task(*key)) is not None]
+        for task in tasks:
             if task.phase is HELD:
                 self._put_back(task, out)
 
@@ -291,6 +295,7 @@ class TaskQueue:
         """The live attempt is over and counts: the task goes back to its place, or is buried."""
         attempt = task.live
         assert attempt is not None
+        self.state.doubted.pop((task.sender, task.submit.counter), None)
         task.strikes += 1
         if task.strikes < task.terms.max_attempts:
             self._put_back(task, out)
@@ -350,6 +355,8 @@ class TaskQueue:
         del sender.tasks[counter]
         state.tasks -= 1
         phase, task.phase = task.phase, OVER
+        if state.doubted:
+            state.doubted.pop((task.sender, counter), None)
         if phase is RUNNING:
             if outcome is None or (outcome.number, outcome.worker) != task.live:
                 self._revoke(task, out)
@@ -512,8 +519,28 @@ class TaskQueue:
         if worker.state in ASSIGNABLE:
             self.schedule.dismiss(worker)
         worker.state = after(worker.state, WorkerInput.LOST)
+        unheard = set(command.unheard)
         for task in self._live(worker.instance, worker.slots):
-            self._strike(task, command.loss.value, out)
+            assert task.live is not None
+            heard = (task.sender, task.submit.counter, task.live[0]) not in unheard
+            self._lose_attempt(task, command.loss.value, out, heard=heard)
+
+    def _lose_attempt(self, task: TaskRecord, why: str, out: list[AnyDecision], *, heard: bool) -> None:
+        """The live attempt is lost with its worker, which had `heard` of it or not.
+
+        Where many workers die at once, a task goes from one that is dead to others whose death is not
+        known yet. So from the second strike on, an unheard loss counts only if another one follows it
+        after a pause, in which all deaths become known. A job that kills its workers gains an attempt.
+        """
+        doubted, key = self.state.doubted, (task.sender, task.submit.counter)
+        if key in doubted:
+            task.strikes += not heard and task.strikes + 1 < task.terms.max_attempts
+        elif task.strikes and not heard:
+            doubted[key] = None
+            task.live, task.phase = None, HELD
+            out.append(c.Paused(task))
+            return
+        self._strike(task, why, out)
 
 
 def _verdict(

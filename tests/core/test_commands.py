@@ -12,13 +12,13 @@ from spreadq_core.task_queue import TaskQueue
 
 EXAMPLES = [
     c.Entered(1),
-    c.Lost(1, c.Loss.LEASE),
+    c.Lost(1, c.Loss.LEASE, [(1, 2, 3)]),
     c.Forgotten(1),
     c.Overran(1, [(1, 2, 3)]),
     c.Expired([(1, 2)]),
     c.Decided(Outcome(1, 2, 3, 4, Status.BURIED)),
     c.Restarted(),
-    c.Released(),
+    c.Released([(1, 2)]),
     c.Said(1, [Confirm(), Confirm()], True),
 ]
 

@@ -108,6 +108,29 @@ def test_a_worker_that_comes_gets_what_waits(world):
     assert list(worker.jobs) == [key_of(sender, request)]
 
 
+def test_a_task_that_meets_only_dying_workers_is_not_buried(world):
+    """It ran once; the others were dead when it came to them, but nobody knew."""
+    manager, sender = world.manager(), world.sender()
+    workers = [world.worker() for _ in range(6)]
+    world.settle()
+    request = sender.submit()
+    world.settle()
+    (first,) = [worker for worker in workers if worker.jobs]
+    for worker in workers:
+        world.freeze(worker)
+    for worker in sorted(workers, key=lambda worker: worker is not first):
+        world.kill(worker)
+        world.advance(10 * MILLISECOND)
+    survivor = world.worker()
+    world.advance(SECOND)
+    assert [job.counter for job in survivor.started] == [request]
+    assert not manager.role.state.paused_at
+    survivor.end(b"v")
+    world.advance(SECOND)
+    assert sender.resolved[request].payload == b"v"
+    check_quiet(world)
+
+
 def test_a_task_that_kills_its_workers_is_buried_with_the_reason(world):
     world.manager()
     sender = world.sender()
@@ -117,12 +140,36 @@ def test_a_task_that_kills_its_workers_is_buried_with_the_reason(world):
         worker = world.worker()
         world.settle()
         assert list(worker.jobs) == [key_of(sender, request, number)]
+        world.advance(60 * MILLISECOND)
         world.kill(worker)
         world.settle()
     outcome = sender.resolved[request]
     assert outcome.status is Status.BURIED
     assert outcome.payload == b"attempt 2, the last of 2: the worker left"
     assert outcome.number == 2
+    world.advance(SECOND)
+    check_quiet(world)
+
+
+@pytest.mark.parametrize(("max_attempts", "runs"), [(1, 1), (2, 3), (3, 3), (4, 5), (7, 7)])
+def test_one_that_kills_them_before_they_can_say_that_they_have_it_gains_one_run_at_most(
+    world, max_attempts, runs
+):
+    world.manager()
+    sender = world.sender()
+    world.advance(SECOND)
+    request = sender.submit(max_attempts=max_attempts)
+    started = 0
+    while request not in sender.resolved:
+        worker = world.worker()
+        world.settle()
+        while not worker.jobs:
+            world.advance(10 * MILLISECOND)
+        world.kill(worker)
+        world.settle()
+        started += len(worker.started)
+    assert started == runs
+    assert sender.resolved[request].status is Status.BURIED
     world.advance(SECOND)
     check_quiet(world)
 
@@ -135,7 +182,7 @@ def test_attempts_are_three_where_a_task_does_not_say(world):
     for _ in range(3):
         assert request not in sender.resolved
         worker = world.worker()
-        world.settle()
+        world.advance(300 * MILLISECOND)
         world.kill(worker)
         world.settle()
     assert sender.resolved[request].status is Status.BURIED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from spreadq_core import commands as c
 from spreadq_core import messages as m
 from spreadq_core.effects import Exit, Join, KeepEpoch
 from spreadq_core.errors import UsageError
@@ -307,6 +308,8 @@ def test_what_the_queue_says_to_who_is_not_here_is_not_said(manager):
     manager.view("PQ_q", OWN)
     manager.says("#w.2#world", 102, WorkerHello(ABOUT, 1, ("g",)), m.Ready())
     assert manager.role.queue.schedule.waiting() == {"f": 2}
+    manager.role._say(c.Say(SENDER, m.Unserved(1)))
+    assert manager.role.flush(manager.now) == []
 
 
 def test_a_verdict_on_a_task_whose_caller_is_gone_is_for_ourselves(manager):

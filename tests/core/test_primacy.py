@@ -79,6 +79,14 @@ def test_who_becomes_alone_while_it_waits_takes_over(primacy):
     assert len(primacy.sees("XQ_q", "me")) == 5
 
 
+def test_a_primary_that_was_away_keeps_its_epoch_when_nobody_answers(primary):
+    primary.connected("me")
+    primary.sees("XQ_q", "me", "silent")
+    primary.tick(primary.deadline)
+    (note,) = primary.enter()
+    assert note.fields == {"epoch": 1}
+
+
 def test_views_without_us_are_not_ours(primacy):
     assert primacy.sees("XQ_q") == primacy.sees("XQ_q", "other") == []
     assert primacy.stage is Stage.MEETING

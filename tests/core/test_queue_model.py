@@ -204,7 +204,9 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self.queue.state.workers)
     @rule(data=st.data(), loss=st.sampled_from(c.Loss))
     def lose(self, data, loss):
-        self.apply(c.Lost(self.choose(data, self.queue.state.workers), loss))
+        worker = self.queue.state.workers[self.choose(data, self.queue.state.workers)]
+        unheard = [key for key in worker.slots if data.draw(st.booleans())]
+        self.apply(c.Lost(worker.instance, loss, unheard))
 
     def jobs(self):
         return [(worker, key) for worker, held in self.held.items() for key in held]
@@ -283,6 +285,14 @@ class History(RuleBasedStateMachine):
     def release(self):
         self.apply(c.Released())
         assert not any(task.phase is Phase.HELD for task in self.tasks())
+
+    @precondition(tasks)
+    @rule(data=st.data())
+    def release_one(self, data):
+        key = self.choose(data, [(task.sender, task.submit.counter) for task in self.tasks()])
+        self.apply(c.Released([key, (key[0], 10**6)]))
+        task = self.queue.task(*key)
+        assert task is None or task.phase is not Phase.HELD
 
     @rule()
     def swap(self):

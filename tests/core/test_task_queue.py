@@ -18,7 +18,7 @@ from spreadq_core.terms import encode as encode_terms
 from tests.core.invariants import check_queue
 
 ABOUT = About("w", "h", 1)
-SENDER, WORKER, OTHER = 201, 101, 102
+SENDER, WORKER, OTHER, THIRD = 201, 101, 102, 103
 
 
 def terms(**fields):
@@ -158,6 +158,50 @@ def test_a_held_task_can_be_closed_expire_or_succeed(queue):
     ]
     queue.enter(claims=[m.Claim(SENDER, 4, 1, Submit(3, terms(), b"p"))])
     assert kinds(queue.ended(3, 4)) == ["Settled"]
+
+
+# --- losses that nobody is to blame for -----------------------------------------------------------
+
+
+def lose_unheard(queue, worker, number):
+    return kinds(queue.apply(c.Lost(worker, c.Loss.LEFT, [(SENDER, 1, number)])))
+
+
+@pytest.fixture
+def lost_once(queue):
+    """A task that was lost with the first of three workers, and is at the second."""
+    for worker in (WORKER, OTHER, THIRD):
+        queue.enter(worker)
+    queue.submit(1)
+    assert lose_unheard(queue, WORKER, 1) == ["Assigned"], "the first time it goes on at once, and counts"
+    assert queue.task(SENDER, 1).strikes == 1
+    return queue
+
+
+def test_a_second_loss_that_was_not_heard_of_is_doubted(lost_once):
+    assert lose_unheard(lost_once, OTHER, 2) == ["Paused"]
+    assert lost_once.task(SENDER, 1).phase is Phase.HELD
+    assert kinds(lost_once.apply(c.Released([(SENDER, 1), (SENDER, 2)]))) == ["Assigned"]
+    assert lost_once.task(SENDER, 1).strikes == 1
+    assert kinds(lost_once.ended(1, number=3, worker=THIRD)) == ["Settled"]
+    assert lost_once.state.doubted == {}
+
+
+def test_but_when_another_follows_both_count(lost_once):
+    lose_unheard(lost_once, OTHER, 2)
+    lost_once.apply(c.Released())
+    assert lose_unheard(lost_once, THIRD, 3) == ["Judged"]
+    (verdict,) = lost_once.state.verdicts.values()
+    assert verdict.payload == b"attempt 3, the last of 3: the worker left"
+    assert lost_once.state.doubted == {}
+
+
+def test_and_when_the_next_worker_heard_of_it_only_that_one_counts(lost_once):
+    lose_unheard(lost_once, OTHER, 2)
+    lost_once.apply(c.Released())
+    assert kinds(lost_once.apply(c.Lost(THIRD, c.Loss.LEFT))) == []
+    assert lost_once.task(SENDER, 1).strikes == 2
+    assert lost_once.state.doubted == {}
 
 
 # --- claims ---------------------------------------------------------------------------------------

@@ -41,6 +41,10 @@ def test_terms_in_range_are_read_as_they_were_written(terms):
     assert TermsTable().read(encoded) == (encoded, terms)
 
 
+def test_a_name_that_has_no_form_in_utf8_is_refused():
+    assert "has no form in UTF-8" in changed(function="\udcff").fault()
+
+
 @pytest.mark.parametrize(
     ("terms", "fault"),
     [

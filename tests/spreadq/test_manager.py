@@ -188,4 +188,6 @@ async def test_it_says_what_happens_in_the_log(
         await until(lambda: "worker_entered" in caplog.text)
     await stop(manager)
     text = caplog.text
-    assert text.index("took_over queue=q epoch=1") < text.index("worker_entered") < text.index("0 tasks kept in")
+    assert (
+        text.index("took_over queue=q epoch=1") < text.index("worker_entered") < text.index("0 tasks kept in")
+    )
