@@ -106,8 +106,10 @@ class Link(msgspec.Struct, gc=False):
                 self.ahead[number] = frame.messages
         return []
 
-    def owe(self, now: Nanos) -> None:
-        """Say soon where we stand."""
+    def owe(self, now: Nanos, *, at_once: bool = False) -> None:
+        """Say soon where we stand, or when this turn ends."""
+        if at_once:
+            self.owed += self.grant
         if self.owed_at is None:
             self.owed_at = now
         self.owed += 1

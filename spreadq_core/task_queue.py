@@ -530,7 +530,7 @@ class TaskQueue:
 
         Where many workers die at once, a task goes from one that is dead to others whose death is not
         known yet. So from the second strike on, an unheard loss counts only if another one follows it
-        after a pause, in which all deaths become known. A job that kills its workers gains an attempt.
+        after a pause, in which all deaths become known. Workers say at once that they have such a task.
         """
         doubted, key = self.state.doubted, (task.sender, task.submit.counter)
         if key in doubted:

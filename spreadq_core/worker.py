@@ -209,6 +209,8 @@ class Worker:
         if state.stops or state.running > state.capacity:
             self._hand_back(key, job)
             return
+        if assign.strikes:  # it may kill us: the manager should know that it was here
+            state.uplink.link.owe(self._now, at_once=True)
         payload, codec, headers = task.payload, terms.codec, task.headers
         start = StartJob(*key, terms.function, payload, codec, headers, assign.expires_in, terms.reply)
         self._effects.append(start)
