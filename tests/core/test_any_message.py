@@ -80,7 +80,7 @@ def look(world, role):
 @pytest.mark.parametrize("situation", situations.ALL)
 @pytest.mark.parametrize("kind", MESSAGE_TYPES, ids=lambda kind: kind.__name__)
 @given(data=st.data())
-@settings(SETTINGS, max_examples=3)
+@settings(SETTINGS, max_examples=2)
 def test_every_message_in_every_situation_from_everybody(situation, kind, data):
     world, node = situations.ALL[situation]()
     for session, instance in peers_of(world, node):
@@ -131,7 +131,7 @@ def transport(world, node):
 
 @pytest.mark.parametrize("situation", situations.ALL)
 @given(data=st.data())
-@settings(SETTINGS, max_examples=25)
+@settings(SETTINGS, max_examples=15)
 def test_any_sequence_of_events_in_every_situation(situation, data):
     world, node = situations.ALL[situation]()
     for _ in range(data.draw(st.integers(1, 6))):
