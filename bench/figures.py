@@ -10,6 +10,9 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
+FILE_WIDTH = 120
+"""Columns of the table where it is not shown on a terminal."""
+
 
 @attrs.frozen
 class Goal:
@@ -102,7 +105,10 @@ def show(figures: Sequence[Figure], *, as_json: bool) -> None:
             verdict,
             figure.note,
         )
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # nothing to fit in: names are not to be cut
+        console.width = FILE_WIDTH
+    console.print(table)
 
 
 def _number(value: float | None) -> str:
