@@ -299,6 +299,8 @@ class Worker:
         unheard = state.jobs or (state.renewal and (link.mail or link.unreceipted))
         if not unheard or now >= state.stop_at:
             status, reason = (0, "drained") if state.stops == 1 else (1, "told to stop at once")
+            if state.jobs:
+                reason += f"; nobody has heard how {len(state.jobs)} jobs ended, so they will run again"
             self._leave(status, reason)
 
     def _leave(self, status: int, reason: str) -> None:

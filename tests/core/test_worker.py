@@ -243,6 +243,15 @@ def test_after_the_drain_timeout_it_waits_for_the_receipt_of_what_it_gave_back(w
     assert worker.told()[-1] == Exit(0, "drained")
 
 
+def test_what_nobody_heard_is_said_when_it_leaves(worker):
+    worker.assign()
+    worker.end()
+    worker.handle(StopRequested())
+    worker.now += 2 * SECOND
+    reason = "drained; nobody has heard how 1 jobs ended, so they will run again"
+    assert worker.handle(Tick())[-1] == Exit(0, reason)
+
+
 def test_what_is_over_is_not_given_back(worker):
     worker.assign(1)
     worker.assign(2)
