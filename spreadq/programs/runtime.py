@@ -133,11 +133,8 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
         }
-        event = getattr(record, "event", None)
-        if event is not None:
-            line |= {"event": event, **record.fields}  # type: ignore[attr-defined]
-        else:
-            line["event"] = record.getMessage()
+        line["event"] = getattr(record, "event", None) or record.getMessage()
+        line |= getattr(record, "fields", {})
         if record.exc_info:
             line["traceback"] = "".join(traceback.format_exception(*record.exc_info))
         return json.dumps(line, default=str)
