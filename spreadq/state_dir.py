@@ -11,12 +11,14 @@ import hashlib
 import logging
 import os
 import re
+import socket
 from pathlib import Path
 
 import msgspec
 
 from spreadq_core.errors import UsageError
 from spreadq_core.policy import EPOCH_LIMIT
+from transports.spread.address import SOCKET_DIRECTORY, TcpAddress, UnixAddress, parse_address
 
 logger = logging.getLogger("spreadq")
 
@@ -34,9 +36,22 @@ class _Header(msgspec.Struct):
 
 
 def default_directory(address: str) -> Path:
-    """Where managers at this daemon keep their state, in the user's own state directory."""
+    """Where managers at this daemon keep their state, in the user's own state directory.
+
+    However the address of a daemon on this machine is written, it is the same place.
+
+    Raises:
+        IllegalAddressError: the address has none of the known forms.
+    """
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "spreadq" / re.sub(r"[^A-Za-z0-9.@-]+", "_", address)
+    daemon = parse_address(address)
+    if isinstance(daemon, UnixAddress):
+        directory, port = os.path.split(daemon.path)
+        if directory == SOCKET_DIRECTORY and port.isdecimal():
+            daemon = TcpAddress("localhost", int(port))
+    if isinstance(daemon, TcpAddress) and daemon.host in ("127.0.0.1", socket.gethostname()):
+        daemon = TcpAddress("localhost", daemon.port)
+    return Path(base) / "spreadq" / re.sub(r"[^A-Za-z0-9.@-]+", "_", str(daemon))
 
 
 class StateDirectory:
@@ -52,7 +67,8 @@ class StateDirectory:
 
     def __init__(self, parent: Path, queue: str) -> None:
         self.queue = queue
-        self.path = parent / re.sub(r"[^A-Za-z0-9_.-]", lambda match: f"%{ord(match[0]):02x}", queue)
+        # A dot in front is no letter: `.` and `..` are names of queues, too.
+        self.path = parent / re.sub(r"^\.|[^A-Za-z0-9_.-]", lambda match: f"%{ord(match[0]):02x}", queue)
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

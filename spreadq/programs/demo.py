@@ -357,7 +357,7 @@ def _show(outcome: Outcome, console: Console) -> None:
     )
     console.print(f"{outcome.killed} worker killed in a job: {restarted}", highlight=False)
     console.print(
-        f"lost = {outcome.lost}; runs that happened twice = {outcome.duplicate_runs}", highlight=False
+        f"lost = {outcome.lost}; tasks that finished twice = {outcome.duplicate_runs}", highlight=False
     )
     if outcome.matches_reference:
         console.print("[green]the results are those of a plain loop over the same files[/green]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import math
 import os
 import time
 from pathlib import Path
@@ -51,6 +52,7 @@ def odd(what: str) -> Any:
         "bytes": {b"f": b"\xff"},
         "dates": [day, datetime.datetime(2020, 2, 2, 2, 2, 2, tzinfo=datetime.UTC)],
         "none": {None: 1},
+        "nan": math.nan,
     }[what]
 
 

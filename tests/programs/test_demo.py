@@ -94,7 +94,7 @@ def test_one_file_and_two_workers_are_enough(start: Start, tmp_path: Path) -> No
     said = ended.output.replace("\n", " ")
     assert "1 files counted: 1 lines, 1 words; commonest identifiers: one" in said
     assert "1 worker killed in a job: its job ran elsewhere after " in said
-    assert "lost = 0; runs that happened twice = 0" in said
+    assert "lost = 0; tasks that finished twice = 0" in said
     assert "the results are those of a plain loop over the same files" in said
 
 
@@ -208,7 +208,7 @@ class TestOutcome:
             ({}, 0, "the results are those of a plain loop"),
             ({"matches_reference": False}, 1, "the results differ from those of a plain loop"),
             ({"lost": 1}, 1, "lost = 1"),
-            ({"duplicate_runs": 2}, 0, "runs that happened twice = 2"),
+            ({"duplicate_runs": 2}, 0, "tasks that finished twice = 2"),
             ({"reassign_ms": []}, 0, "its job was not started again"),
         ],
     )

@@ -261,7 +261,8 @@ class TestState:
         program = start("manager", unmanaged_queue, SPREADQ_DAEMON=broker.tcp_address)
         managed(broker.address, unmanaged_queue)
         program.stop()
-        directory = tmp_path / "state-home" / "spreadq" / broker.tcp_address / unmanaged_queue
+        daemon = broker.tcp_address.replace("127.0.0.1", "localhost")
+        directory = tmp_path / "state-home" / "spreadq" / daemon / unmanaged_queue
         assert {file.name for file in directory.iterdir()} == {"epoch", "snapshot"}
         assert directory.stat().st_mode & 0o077 == 0
 

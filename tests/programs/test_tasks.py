@@ -73,6 +73,7 @@ class TestCall:
         assert json.loads(call("odd", json.dumps([result])).output) == printed
 
     def test_a_result_that_has_no_form_in_json(self, call: Spreadq) -> None:
+        assert call("odd", '["nan"]').status == 1
         ended = call("odd", '["none"]')
         assert (ended.status, ended.output) == (1, "")
         assert ended.errors.startswith("the result has no form in JSON")
@@ -157,6 +158,9 @@ class TestCall:
             (["\udcff", "[1]"], "UTF-8"),
             (["echo", json.dumps("x" * 140_001)], "140000"),
             (["add", "[1]", "--bogus"], "bogus"),
+            (["add", "[" * 100_000], "is not valid JSON"),
+            (["add", "[1]", "--run-limit", "5"], "write a number with a unit"),
+            (["add", "[1]", "--max-attempts", "0"], "max_attempts 0: 1 to 1000"),
         ],
     )
     def test_what_is_not_possible_is_refused(self, call: Spreadq, arguments: list[str], message: str) -> None:

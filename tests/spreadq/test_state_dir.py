@@ -22,6 +22,18 @@ def state(tmp_path: Path) -> StateDirectory:
     return StateDirectory(tmp_path, "q")
 
 
+@pytest.mark.parametrize(
+    "address", ["4803", "4803@127.0.0.1", "spread://localhost:4803", "unix:/tmp/4803", "4803@localhost"]
+)
+def test_a_daemon_of_this_machine_has_one_directory_however_it_is_written(address: str) -> None:
+    assert default_directory(address).name == "4803@localhost"
+
+
+@pytest.mark.parametrize(("queue", "name"), [(".", "%2e"), ("..", "%2e."), (".q", "%2eq"), ("a.b", "a.b")])
+def test_no_queue_leaves_its_directory(tmp_path: Path, queue: str, name: str) -> None:
+    assert StateDirectory(tmp_path, queue).path == tmp_path / name
+
+
 class TestSnapshot:
     def test_it_comes_back_as_it_was(self, state: StateDirectory, tmp_path: Path) -> None:
         assert state.load() is None
@@ -150,4 +162,4 @@ class TestDirectory:
         assert default_directory("unix:/run/a b/socket") == Path("/state/spreadq/unix_run_a_b_socket")
         monkeypatch.delenv("XDG_STATE_HOME")
         monkeypatch.setenv("HOME", "/home/somebody")
-        assert default_directory("4803") == Path("/home/somebody/.local/state/spreadq/4803")
+        assert default_directory("4803") == Path("/home/somebody/.local/state/spreadq/4803@localhost")

@@ -127,6 +127,7 @@ def _is_loopback(host: str) -> bool:
 def _cannot_listen(where: str, error: OSError) -> CannotListenError:
     if error.errno == errno.EADDRINUSE:
         return AddressInUseError(
-            f"{where} is in use; if a Spread daemon runs there, connect to it, else choose another"
+            f"{where} is in use; if a Spread daemon runs there, connect to it, else choose another "
+            "(--port, and the same in SPREADQ_DAEMON)"
         )
     return CannotListenError(f"cannot listen on {where}: {error.strerror or error}; choose another")
