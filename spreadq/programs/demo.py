@@ -126,7 +126,8 @@ def demo(
             names = [f"worker-{number}" for number in range(1, workers + 1)]
             processes = {name: cluster.start_worker(TARGET, name) for name in names}
             cluster.wait_for_workers(workers)
-            outcome = run(_count(files, cluster, processes, traced, console))
+            counted = run(_count(files, cluster, processes, traced, console))
+            outcome = _evaluate(files, counted, traced.traces())
     if as_json:
         print(json.dumps(outcome.document()))
     else:
@@ -210,13 +211,22 @@ class _Executions:
         self.gate.touch()
 
 
+class _Counted(NamedTuple):
+    """What came back, in what time, and who was killed."""
+
+    results: dict[str, FileCounts | None]
+    seconds: float
+    latencies_ms: list[float]
+    kill: _Kill | None
+
+
 async def _count(
     files: list[str],
     cluster: Cluster,
     workers: dict[str, subprocess.Popen[bytes]],
     executions: _Executions,
     console: Console,
-) -> Outcome:
+) -> _Counted:
     """Send all files through the queue, a few at a time, and kill a worker in the job of the middle one."""
     results: dict[str, FileCounts | None] = {}
     latencies: list[float] = []
@@ -254,18 +264,12 @@ async def _count(
         for task in (killer, watcher):
             task.cancel()
         await asyncio.gather(killer, watcher, return_exceptions=True)
-    return _evaluate(files, results, seconds, latencies, executions.traces(), killed)
+    return _Counted(results, seconds, latencies, killed)
 
 
-def _evaluate(
-    files: list[str],
-    results: dict[str, FileCounts | None],
-    seconds: float,
-    latencies: list[float],
-    traces: list[list[str]],
-    kill: _Kill | None,
-) -> Outcome:
+def _evaluate(files: list[str], counted: _Counted, traces: list[list[str]]) -> Outcome:
     """Hold what the workers counted, and how often they did, against a plain loop over the same files."""
+    results, kill = counted.results, counted.kill
     traced = {_traced(path) for path in results}
     traces = [trace for trace in traces if trace[4] in traced]
     ends = Counter(task for what, task, *_ in traces if what == "end")
@@ -276,20 +280,20 @@ def _evaluate(
     ]
     reference = {path: _count_or_none(path) for path in files}
     identifiers: Counter[str] = Counter()
-    counted = [result for result in results.values() if result is not None]
-    for result in counted:
+    counts = [result for result in results.values() if result is not None]
+    for result in counts:
         identifiers.update(dict(result.identifiers))
     return Outcome(
         tasks=len(files),
-        seconds=seconds,
-        latencies_ms=latencies,
+        seconds=counted.seconds,
+        latencies_ms=counted.latencies_ms,
         killed=int(kill is not None),
         reassign_ms=again[:1],
         lost=sum(result is None for result in results.values()),
         duplicate_runs=sum(count - 1 for count in ends.values()),
         matches_reference=results == reference,
-        lines=sum(result.lines for result in counted),
-        words=sum(result.words for result in counted),
+        lines=sum(result.lines for result in counts),
+        words=sum(result.words for result in counts),
         commonest=sorted(identifiers.items(), key=lambda item: (-item[1], item[0]))[:8],
     )
 

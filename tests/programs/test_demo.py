@@ -104,7 +104,8 @@ def test_told_to_stop_it_leaves_no_process_behind(
 ) -> None:
     program = start("demo", "--executions", str(tmp_path / "executions"), TMPDIR=str(tmp_path))
     wait_until(lambda: (tmp_path / "executions").exists() and (tmp_path / "executions").read_bytes())
-    assert program.stop(number) == (128 + signal.SIGINT, "", "")
+    ended = program.stop(number)
+    assert ended == (128 + signal.SIGINT, "", "")
     workers = {int(pid) for _, pid, _ in recount(tmp_path / "executions")[0]}
     assert workers
     assert not any(map(is_running, workers))
@@ -221,11 +222,8 @@ class TestOutcome:
         status: int,
         said: str,
     ) -> None:
-        def counted(coroutine: Any) -> Outcome:
-            coroutine.close()
-            return self.outcome(**changed)
-
-        monkeypatch.setattr("spreadq.programs.demo.run", counted)
+        monkeypatch.setattr("spreadq.programs.demo.run", lambda coroutine: coroutine.close())
+        monkeypatch.setattr("spreadq.programs.demo._evaluate", lambda *_: self.outcome(**changed))
         for name in ("start_daemon", "start_manager", "start_worker", "wait_for_workers"):
             monkeypatch.setattr(Cluster, name, lambda *_: None)
         monkeypatch.setattr(signal, "signal", lambda *_: None)
