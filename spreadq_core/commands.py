@@ -18,9 +18,6 @@ from spreadq_core.records import AttemptKey, TaskKey, TaskRecord
 
 M = TypeVar("M", bound=AnyMessage)
 
-COMMANDS_VERSION = 1
-"""Of the commands below; a log of another version is not applied."""
-
 
 class Loss(enum.Enum):
     """Why a worker's attempts ended, for people."""
